@@ -1,0 +1,20 @@
+"""Makes ``ansible_collections.llmops.vllm`` importable from a plain checkout, as ansible itself would find it."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.checkout import collections_path  # noqa: E402
+
+
+def _install_collection_loader() -> None:
+    from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+
+    _AnsibleCollectionFinder(paths=[str(collections_path())])._install()
+
+
+_install_collection_loader()

