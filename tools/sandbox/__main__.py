@@ -16,7 +16,7 @@ from .layout import HOSTS, MODELS, ROOT, STATE
 from .steps import Report, SandboxError, warn
 
 
-def prepare(report: Report) -> None:
+def prepare(report: Report, *, fresh: bool = False) -> None:
     """Bring the machine to the point where ``site.yml`` can run: engine, images, wheels, model, keys, bare hosts."""
     from .. import tiny_model
     from . import environment, pki, wheels
@@ -43,6 +43,8 @@ def prepare(report: Report) -> None:
         pki.ensure()
         environment.write()
     with report.step("bare hosts"):
+        if fresh:
+            hosts.remove()
         hosts.ensure()
 
 
@@ -118,7 +120,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.sandbox", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up", help="bare machine to chat answer")
-    verbs.add_parser("hosts", help="bare hosts only, nothing deployed")
+    bare = verbs.add_parser("hosts", help="the hosts alone, nothing deployed")
+    bare.add_argument("--fresh", action="store_true", help="replace hosts that are there")
     verbs.add_parser("down", help="remove everything").add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -126,7 +129,7 @@ def main() -> int:
             up()
         elif arguments.verb == "hosts":
             report = Report()
-            prepare(report)
+            prepare(report, fresh=arguments.fresh)
             print(report.table())
         else:
             down(arguments.keep)

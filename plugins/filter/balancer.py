@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the role llm_balancer. The logic is in ``module_utils/_balancer.py``."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
+
+
+class FilterModule:
+    """Names of the filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "balancer_certificate_problems": _balancer.certificate_problems,
+            "balancer_key_pattern": _balancer.key_pattern,
+            "balancer_problems": _balancer.setting_problems,
+            "balancer_server_address": _balancer.server_address,
+            "balancer_upstream_name": _balancer.upstream_name,
+        }

@@ -1,0 +1,23 @@
+"""Linters, each a test: a finding fails the run and is printed."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LINTERS = {
+    "ruff-check": ["ruff", "check", "."],
+    "ruff-format": ["ruff", "format", "--check", "."],
+    "yamllint": ["yamllint", "--strict", "."],
+    "changelog": ["antsibull-changelog", "lint"],
+    "ansible-lint": ["ansible-lint", "--offline", "--strict", "-q"],
+}
+
+
+@pytest.mark.parametrize("name", LINTERS)
+def test_linter_finds_nothing(name: str) -> None:
+    done = subprocess.run(LINTERS[name], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(LINTERS[name])}\n{done.stdout[-6000:]}{done.stderr[-3000:]}"

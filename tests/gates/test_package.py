@@ -1,0 +1,75 @@
+"""The collection as users get it: built, installed into an empty directory, used by FQCN, with the rest deleted."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KEPT = {"plugins", "roles", "playbooks", "meta", "MANIFEST.json", "FILES.json"}
+
+
+def run(*command: str, env: dict[str, str], cwd: pathlib.Path) -> str:
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, dict[str, str]]:
+    base = tmp_path_factory.mktemp("package")
+    # A clone, so that what git ignores cannot make this pass.
+    run("git", "clone", "-q", str(ROOT), str(base / "clone"), env=dict(os.environ), cwd=base)
+    env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(base / "target"), ANSIBLE_HOME=str(base / "home"))
+    env.pop("ANSIBLE_CONFIG", None)
+    env.pop("ANSIBLE_INVENTORY", None)
+    run("ansible-galaxy", "collection", "build", "--output-path", str(base), str(base / "clone"), env=env, cwd=base)
+    archive = next(base.glob("llmops-vllm-*.tar.gz"))
+    run("ansible-galaxy", "collection", "install", str(archive), "-p", str(base / "target"), env=env, cwd=base)
+    tree = base / "target" / "ansible_collections" / "llmops" / "vllm"
+    for entry in tree.iterdir():
+        if entry.name not in KEPT:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    shutil.copytree(base / "clone" / "inventories" / "example", base / "inventory")
+    return base, env
+
+
+def test_no_private_file_is_shipped(installed: tuple[pathlib.Path, dict[str, str]]) -> None:
+    base, _ = installed
+    shipped = run("tar", "-tzf", str(next(base.glob("*.tar.gz"))), env=dict(os.environ), cwd=base).splitlines()
+    assert not [name for name in shipped if name.startswith((".", "tests/output")) and not name.startswith("./")]
+
+
+@pytest.mark.parametrize("playbook", ["site", "status"])
+def test_playbooks_run_by_name_from_the_installed_copy(
+    installed: tuple[pathlib.Path, dict[str, str]], playbook: str
+) -> None:
+    base, env = installed
+    command = ["ansible-playbook", "-i", str(base / "inventory"), f"llmops.vllm.{playbook}", "--syntax-check"]
+    assert f"llmops.vllm.{playbook}" in run(*command, env=env, cwd=base)
+
+
+def test_every_module_of_the_installed_copy_has_documentation(
+    installed: tuple[pathlib.Path, dict[str, str]],
+) -> None:
+    base, env = installed
+    tree = base / "target" / "ansible_collections" / "llmops" / "vllm" / "plugins" / "modules"
+    modules = sorted(path.stem for path in tree.glob("*.py"))
+    assert modules
+    told = run("ansible-doc", *[f"llmops.vllm.{name}" for name in modules], env=env, cwd=base)
+    assert all(f"MODULE llmops.vllm.{name}" in told for name in modules)
+
+
+def test_a_bad_inventory_is_refused_by_the_installed_copy(installed: tuple[pathlib.Path, dict[str, str]]) -> None:
+    base, env = installed
+    command = ["ansible-playbook", "-i", str(base / "inventory"), "llmops.vllm.site", "--tags", "check"]
+    done = subprocess.run(
+        [*command, "-e", "llmops_profile=no_such_profile"], env=env, cwd=base, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "no_such_profile" in done.stdout
+    assert "llmops_profile" in done.stdout

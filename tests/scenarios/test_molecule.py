@@ -1,0 +1,55 @@
+"""Molecule's scenarios, a step a test: the durations of the steps are part of what is shown."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCENARIOS = {"default": ["create", "check", "converge", "idempotence", "verify"]}
+STEP_SECONDS = 1800
+STEPS = [(scenario, step) for scenario, steps in SCENARIOS.items() for step in steps]
+failed: set[str] = set()
+
+
+@pytest.mark.parametrize(("scenario", "step"), STEPS, ids=lambda value: value)
+def test_molecule(scenario: str, step: str, capfd: pytest.CaptureFixture[str]) -> None:
+    if scenario in failed:
+        pytest.fail(f"an earlier step of the scenario {scenario} failed")
+    failed.add(scenario)
+    with capfd.disabled():  # a step takes minutes: the reader sees it go on
+        print(f"\n--- molecule {step} -s {scenario}", flush=True)
+        done = subprocess.run(
+            ["molecule", "--no-command-borders", step, "-s", scenario],
+            cwd=ROOT,
+            env=dict(os.environ, MOLECULE_PROJECT_DIRECTORY=str(ROOT)),
+            timeout=STEP_SECONDS,
+        )
+    if done.returncode != 0:
+        _print_journals()
+    assert done.returncode == 0, f"molecule {step} -s {scenario} ended with {done.returncode}: see its output above"
+    failed.discard(scenario)
+
+
+def _print_journals() -> None:
+    """A failing step prints what the services said."""
+    for host, units in {"lb": ["nginx"], "gpu": ["vllm@r0", "vllm-firewall"]}.items():
+        for number in (1, 2, 3):
+            for unit in units:
+                command = [
+                    "docker",
+                    "exec",
+                    f"llmops-{host}{number}",
+                    "journalctl",
+                    "-u",
+                    unit,
+                    "-n",
+                    "30",
+                    "--no-pager",
+                ]
+                told = subprocess.run(command, capture_output=True, text=True)
+                if told.returncode == 0 and "No entries" not in told.stdout:
+                    print(f"--- {host}{number} {unit}\n{told.stdout}")
