@@ -1,7 +1,7 @@
 """Runs ``site.yml`` against the sandbox, where it has run before, and prints what that costs.
 
-``python -m benchmarks.site_run > benchmarks/site_run/RESULTS.md`` after ``make demo``. CPU seconds of a host are those of
-its container less what its services use when nothing is played, sampled before.
+``python -m benchmarks.site_run > benchmarks/site_run/RESULTS.md`` after ``make demo``. CPU seconds of a host are
+those of its container less what its services use when nothing is played, sampled before.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def main() -> int:
         print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
         return done.returncode
     recap = dict(re.findall(r"^(\w+)\s+: (ok=\d+\s+changed=\d+)", done.stdout, re.MULTILINE))
-    print(f"# `site.yml` on a fleet where nothing changes\n\n{datetime.date.today()}, {os.cpu_count()} cores, load average "
-          f"at the start {load[0]:.1f}; made by `python -m benchmarks.site_run`.\n")  # fmt: skip
+    print("# `site.yml` on a fleet where nothing changes\n")
+    print(f"{datetime.date.today()}, {os.cpu_count()} cores, load average at the start {load[0]:.1f};")
+    print("made by `python -m benchmarks.site_run`.\n")
     print(f"{wall:.1f} s wall, {controller:.1f} CPU-s on the controller.\n")
     print("| host | tasks | CPU-s of the run | CPU-s per minute when idle |\n|---|---|---|---|")
     for name, counts in recap.items():

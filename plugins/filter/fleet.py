@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fleet as the inventory describes it: replicas, pools and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_problems
+
+
+class FilterModule:
+    """Filters over inventory variables; documented in the ``.yml`` files beside this one."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "fleet_replicas": _fleet.replicas,
+            "fleet_pools": _fleet.pools,
+            "fleet_problems": _fleet_problems.messages,
+        }
