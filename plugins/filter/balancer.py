@@ -17,7 +17,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "balancer_certificate_problems": _balancer.certificate_problems,
-            "balancer_key_pattern": _balancer.key_pattern,
+            "balancer_exact_pattern": _balancer.exact_pattern,
             "balancer_problems": _balancer.setting_problems,
             "balancer_server_address": _balancer.server_address,
             "balancer_upstream_name": _balancer.upstream_name,

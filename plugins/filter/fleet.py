@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_problems
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_problems, _status
 
 
 class FilterModule:
@@ -19,5 +19,9 @@ class FilterModule:
         return {
             "fleet_replicas": _fleet.replicas,
             "fleet_pools": _fleet.pools,
+            "fleet_models": _fleet.models,
+            "fleet_urls": _fleet.urls,
+            "status_rows": _status.rows,
+            "status_table": _status.table,
             "fleet_problems": _fleet_problems.messages,
         }

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 CLIENT_KEY_MIN = 16
 BACKEND_KEY_MIN = 32
@@ -24,9 +27,12 @@ def upstream_name(pool: str) -> str:
     return "llm_" + re.sub(r"[^A-Za-z0-9_.-]", "_", pool)
 
 
-def key_pattern(key: str) -> str:
-    """Return the regular expression that matches exactly this key (plain strings in a ``map`` ignore case)."""
-    return re.sub(r"([.+])", r"[\1]", key)
+def exact_pattern(text: str) -> str:
+    """Return the regular expression that matches exactly this key or name.
+
+    Plain strings in a ``map`` ignore case, and words like "default" mean something else there.
+    """
+    return re.sub(r"([.+])", r"[\1]", text)
 
 
 def server_address(address: str, port: int) -> str:
@@ -218,10 +224,19 @@ def _key_problems(where: str, key: str, shortest: int) -> list[str]:
     return []
 
 
+def _damaged(pem: str, kind: str) -> bool:
+    """Tell whether the first PEM block of this kind cannot be DER: base64 of a sequence (tag 0x30)."""
+    block = re.search(rf"-----BEGIN [A-Z ]*{kind}-----(.*?)-----END [A-Z ]*{kind}-----", pem, re.DOTALL)
+    try:
+        return block is None or base64.b64decode("".join(block[1].split()), validate=True)[:1] != b"\x30"
+    except binascii.Error:
+        return True
+
+
 def _pem_problems(settings: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
-    wanted = (("tls_certificate", "certificate_pem", " CERTIFICATE-----"), ("tls_key", "key_pem", "PRIVATE KEY-----"))
-    for variable, field, marker in wanted:
+    wanted = (("tls_certificate", "certificate_pem", "CERTIFICATE"), ("tls_key", "key_pem", "PRIVATE KEY"))
+    for variable, field, kind in wanted:
         value, pem = str(settings[variable] or ""), str(settings[field] or "")
         content = value.lstrip().startswith("-----BEGIN")
         what = "its content" if content else f"the file {value} on the controller"
@@ -229,11 +244,13 @@ def _pem_problems(settings: Mapping[str, Any]) -> list[str]:
             found.append(f"llm_balancer_{variable} is empty: give the PEM text or the path of a file on the controller")
         elif pem == "":
             found.append(f"llm_balancer_{variable}: {what} is missing, empty or not readable: correct the path")
-        elif "-----BEGIN" not in pem or marker not in pem:
-            found.append(f"llm_balancer_{variable}: {what} has no PEM block '-----BEGIN ...{marker}': convert it to PEM")
+        elif f"{kind}-----" not in pem:
+            found.append(f"llm_balancer_{variable}: {what} holds no {kind} in PEM form: convert it")
         elif variable == "tls_key" and "ENCRYPTED" in pem:
             found.append(
                 f"llm_balancer_{variable}: {what} is protected by a passphrase, which NGINX cannot ask for at a "
                 "restart: store it without one, encrypted by ansible-vault"
             )
+        elif _damaged(pem, kind):
+            found.append(f"llm_balancer_{variable}: the {kind} in {what} is damaged: compare it with the original")
     return found

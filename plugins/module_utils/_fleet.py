@@ -142,3 +142,17 @@ def pools(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         )
         pool["replicas"].append(dict(replica))
     return list(by_name.values())
+
+
+def models(found: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the models that replicas serve, each revision once, as ``{name, source, revision}``."""
+    rows = [{key: str(replica[f"model_{key}"]) for key in ("name", "source", "revision")} for replica in found]
+    return list({(row["name"], row["revision"]): row for row in rows}.values())
+
+
+def urls(found: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what the module ``vllm_info`` asks: ``{id, name, url}`` of each replica."""
+    return [
+        {"id": replica["id"], "name": replica["name"], "url": f"http://{replica['address']}:{replica['port']}"}
+        for replica in found
+    ]

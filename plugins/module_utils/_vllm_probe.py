@@ -1,0 +1,489 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judges vLLM settings with the parser and the engine configuration of the installed vLLM.
+
+The text of this file is run by ``<environment>/bin/python -``: it imports nothing but the standard library at the
+top, and vLLM only after everything that can be said without it has been said. Functions that need no vLLM are tested
+on the controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Flags that vLLM dropped: the last version known to have them, and what to do today.
+REMOVED_FLAGS: dict[str, tuple[str, str]] = {
+    "num-scheduler-steps": ("0.9.2", "remove it: the engine schedules asynchronously by itself (async-scheduling)"),
+    "use-v2-block-manager": ("0.9.2", "remove it: there is only one block manager"),
+    "max-seq-len-to-capture": ("0.10.2", "use compilation-config with max_cudagraph_capture_size"),
+    "guided-decoding-backend": ("0.11", "use structured-outputs-config with the key backend"),
+    "disable-log-requests": ("0.16", "remove it: requests are not logged unless enable-log-requests is true"),
+    "swap-space": ("0.17.1", "use kv-offloading-size (GiB of host memory for the KV cache)"),
+    "max-num-partial-prefills": ("0.26", "use long-prefill-token-threshold to keep one long prompt from blocking"),
+    "calculate-kv-scales": ("0.27.1", "remove it: ship the scales with the checkpoint"),
+}
+
+# Where vLLM keeps its parts: newest known place first, then the older ones.
+PLACES: dict[str, tuple[str, ...]] = {
+    "make_arg_parser": (
+        "vllm.entrypoints.launchers.cli_args",
+        "vllm.entrypoints.common.cli_args",
+        "vllm.entrypoints.openai.cli_args",
+    ),
+    "validate_parsed_serve_args": (
+        "vllm.entrypoints.launchers.cli_args",
+        "vllm.entrypoints.common.cli_args",
+        "vllm.entrypoints.openai.cli_args",
+    ),
+    "validate_api_server_args": (
+        "vllm.entrypoints.launchers.launcher",
+        "vllm.entrypoints.common.launcher",
+        "vllm.entrypoints.openai.api_server",
+    ),
+    "FlexibleArgumentParser": ("vllm.utils.argparse_utils", "vllm.utils"),
+    "AsyncEngineArgs": ("vllm.engine.arg_utils",),
+    "UsageContext": ("vllm.usage.usage_lib",),
+}
+
+# The first pattern found in vLLM's message gives the mend; \1 is its first group.
+MENDS: tuple[tuple[str, str], ...] = (
+    (r"max_model_len.*?(?:max_position_embeddings|model_max_length)\D{0,3}(\d+)", r"set max-model-len to \1 or less"),
+    (
+        r"Total number of attention heads \((\d+)\) must be divisible",
+        r"set tensor-parallel-size to a divisor of \1, or take a model with other heads",
+    ),
+    (
+        r"max_num_batched_tokens \(\d+\) is smaller than max_model_len",
+        "raise max-num-batched-tokens to max-model-len or leave chunked prefill on",
+    ),
+    (
+        r"max_num_batched_tokens \(\d+\) must be greater than or equal to max_num_seqs",
+        "raise max-num-batched-tokens or lower max-num-seqs",
+    ),
+    (r"enable-auto-tool-choice requires", "set tool-call-parser, or remove enable-auto-tool-choice"),
+    (r"invalid (?:tool call|reasoning) parser", "take one of the parsers named in the message"),
+    (r"invalid (?:int|float|human_readable_int\w*) value", "give a number"),
+    (r"invalid choice", "take one of the choices named in the message"),
+    (r"expected one argument", "give the flag a value"),
+    (r"Input should be greater than or equal to (\S+)", r"set it to \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"set it to \1 or less"),
+    (r"Input should be greater than (\S+)", r"set it above \1"),
+    (r"Unexpected keyword argument", "remove the key that the message names"),
+    (r"Invalid JSON", "write a mapping instead of a text"),
+    (r"Cannot find the config file for (\S+)", r"the model is not quantized with \1: remove quantization"),
+    (r"Couldn't instantiate the backend tokenizer", "stage the tokenizer files with the model"),
+    (r"chat template .* doesn't exist", "name a file that exists on this host"),
+    (r"sleep mode is not supported", "remove enable-sleep-mode: this platform cannot do it"),
+    (r"trust_remote_code", "set trust-remote-code only for a model whose revision is pinned and whose code was read"),
+    (
+        r"(?:cached snapshot folder|offline mode|LocalEntryNotFound)",
+        "stage the model on this host and name its directory",
+    ),
+    (r"world size|[Nn]ot enough (?:GPUs|devices)", "lower tensor-parallel-size, or give the replica more GPUs"),
+)
+
+ARGUMENT_ERROR = re.compile(r"^argument (?P<flags>\S+): (?P<text>.*)$", re.DOTALL)
+MESSAGE_LIMIT = 400
+
+# Numbers that the parser takes below 1 and the engine then reports under another name.
+POSITIVE_FLAGS = frozenset(
+    """max-num-seqs max-num-batched-tokens tensor-parallel-size pipeline-parallel-size data-parallel-size
+    block-size""".split()
+)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the parser knows about one spelling of a flag."""
+
+    name: str  # long name without dashes
+    kind: str  # "pair" (--x and --no-x), "switch" (--x only), "value" (one) or "list" (several values)
+
+
+def error(flag: str, value: Any, message: str, mend: str) -> dict[str, Any]:
+    """One finding, in the shape that the module returns."""
+    return {"flag": flag, "value": value, "message": message, "mend": mend}
+
+
+def flag_name(key: str) -> str:
+    """``max_num_seqs`` -> ``max-num-seqs``; what follows a dot names a JSON key and stays."""
+    base, dot, rest = str(key).partition(".")
+    return base.lstrip("-").replace("_", "-") + dot + rest
+
+
+def options_of(parser: Any) -> dict[str, Option]:
+    """Every exact option string of an argparse parser."""
+    table: dict[str, Option] = {}
+    for spelling, action in parser._option_string_actions.items():
+        longs = [name for name in action.option_strings if name.startswith("--") and not name.startswith("--no-")]
+        longs = longs or [name for name in action.option_strings if name.startswith("--")]
+        if not longs:
+            continue
+        kind = "value"
+        if any(name.startswith("--no-") for name in action.option_strings) and action.nargs == 0:
+            kind = "pair"
+        elif action.nargs == 0:
+            kind = "switch"
+        elif action.nargs in ("*", "+") or isinstance(action.nargs, int):
+            kind = "list"
+        table[spelling] = Option(longs[0][2:], kind)
+    return table
+
+
+def check_keys(
+    settings: Mapping[str, Any], options: Mapping[str, Option], version: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Findings about the names, and the settings (long names, dashes) that the parser may judge further."""
+    errors: list[dict[str, Any]] = []
+    good: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = flag_name(key)
+        found = _check_key(name, value, options, version)
+        if found is None and name in good:
+            found = error(name, value, f"{name} is given twice, once with '-' and once with '_'", "give it once")
+        if found is None and not (isinstance(value, list) and not value):
+            good[name] = value
+        elif found is not None:
+            errors.append(found)
+    return errors, good
+
+
+def _check_key(name: str, value: Any, options: Mapping[str, Option], version: str) -> dict[str, Any] | None:
+    base = name.partition(".")[0]
+    option = options.get("--" + base)
+    if base == "config":
+        return error(name, value, "config cannot stand inside the configuration file", "remove it")
+    if option is None:
+        return _unknown(name, base, value, options, version)
+    if value is None:
+        return error(name, None, f"{name} is null, which vLLM reads as the text 'None'", f"leave {name} out")
+    if option.kind in ("pair", "switch"):
+        if not isinstance(value, bool):
+            text = f"{name} is a switch; vLLM would take the value after it for the name of a model"
+            return error(name, value, text, f"write {name}: true or {name}: false")
+        if not value and base.startswith("no-"):
+            return error(name, value, f"vLLM drops {name}: false silently", f"write {base[3:]}: true")
+        return None
+    if isinstance(value, bool):
+        text = f"{name} needs a value, found {json.dumps(value)}"
+        text += "" if value else ", which vLLM drops silently"
+        return error(name, value, text, f"give {name} its value" if value else f"leave {name} out")
+    if isinstance(value, list) and option.kind == "value" and len(value) != 1:
+        return error(name, value, f"{name} takes one value, found a list of {len(value)}", "give one value")
+    if base in POSITIVE_FLAGS and isinstance(value, int) and value < 1:
+        return error(name, value, f"{name} must be 1 or more, found {value}", f"raise {name}, or leave it out")
+    return None
+
+
+def _unknown(name: str, base: str, value: Any, options: Mapping[str, Option], version: str) -> dict[str, Any]:
+    if base in REMOVED_FLAGS:
+        last, successor = REMOVED_FLAGS[base]
+        return error(name, value, f"{name} is unknown to vLLM {version}: it was removed after {last}", successor)
+    short = options.get("-" + base)
+    if short is not None:
+        return error(name, value, f"{name} is a short form, which a configuration file cannot hold", _write(short.name))
+    longs = sorted({spelling[2:] for spelling in options if spelling.startswith("--")})
+    starts = [known for known in longs if known.startswith(base)]
+    if starts and len(base) >= 3:
+        text = f"{name} is an abbreviation; vLLM accepts it only until another flag begins alike"
+        return error(name, value, text, " or ".join(_write(known) for known in starts[:3]))
+    close = difflib.get_close_matches(base, longs, n=2, cutoff=0.75)
+    mend = " or ".join(_write(known) for known in close) if close else "remove it"
+    text = f"{name} is unknown to vLLM {version}"
+    if value is False:
+        text += "; vLLM drops an unknown key that is false without a word"
+    return error(name, value, text, mend)
+
+
+def _write(name: str) -> str:
+    return f"write {name}"
+
+
+def shorten(text: str) -> str:
+    """The useful line of what vLLM or pydantic raised."""
+    text = str(text).strip()
+    text = re.sub(r"^\d+ validation errors? for \w+\s*", "", text)
+    text = re.sub(r"\s*\[type=\w+, input_value=.*", "", text, flags=re.DOTALL)
+    text = re.sub(r"\s*For further information visit \S+", "", text)
+    text = re.sub(r"^(?:\w+\n\s+)?(?:Value error, |Assertion failed, |Error: )", "", text)
+    text = re.sub(r"\s+", " ", text).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
+        text = text[1:-1]
+    # the second half of vLLM's length message repeats how to override it, which is not what an operator wants
+    text = re.sub(r" VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with extreme caution.*", "", text)
+    text = re.sub(r" To allow overriding this maximum, set the env var .*", "", text)
+    text = re.sub(r" If you (?:want|intend) to .*", "", text) if len(text) > MESSAGE_LIMIT else text
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 4].rstrip() + " ..."
+
+
+def choices_in(text: str) -> list[str]:
+    """The choices that argparse or vLLM lists in a message."""
+    found = re.search(r"chose from \{ ?(.*?) ?\}", text) or re.search(r"choose from (.*?)\)\s*$", text)
+    return [choice.strip().strip("'") for choice in found.group(1).split(",")] if found else []
+
+
+def mend_for(message: str, value: Any = None) -> str:
+    """What to do about a message of vLLM, where we know it."""
+    close = difflib.get_close_matches(str(value), choices_in(message), n=1, cutoff=0.7)
+    if close:
+        return _write(close[0])
+    for pattern, mend in MENDS:
+        found = re.search(pattern, message, re.IGNORECASE)
+        if found:
+            return found.expand(mend)
+    return "change this flag, or leave it out to get vLLM's default"
+
+
+def blamed_flag(message: str, settings: Mapping[str, Any]) -> str:
+    """The flag of ``settings`` that a message speaks of; the one named first, the longest where two begin alike."""
+    spots: list[tuple[int, int, str]] = []
+    text = message.replace("--", "").replace("-", "_")
+    words = {name: name.partition(".")[0].replace("-", "_") for name in settings}
+    for name, word in words.items():
+        found = re.search(rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])", text)
+        if found:
+            spots.append((found.start(), -len(word), name))
+    if spots:
+        return min(spots)[2]
+    hints = {
+        "tensor parallel size": "tensor-parallel-size",
+        "pipeline parallel size": "pipeline-parallel-size",
+        "reasoning parser": "reasoning-parser",
+        "tool call parser": "tool-call-parser",
+        "sleep mode": "enable-sleep-mode",
+        "cached snapshot folder": "model",
+        "backend tokenizer": "model",
+    }
+    hinted = next((flag for phrase, flag in hints.items() if phrase in message.lower() and flag in settings), "")
+    if hinted:
+        return hinted
+    named = [name for name, value in settings.items() if isinstance(value, str) and len(value) > 2 and value in message]
+    return named[0] if len(named) == 1 else ""
+
+
+def finding(raw: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A message of vLLM as a finding: which flag, which value, the useful line, the mend."""
+    flag = ""
+    argument = ARGUMENT_ERROR.match(raw.strip())
+    if argument:
+        names = [flag_name(spelling) for spelling in argument.group("flags").split("/")]
+        flag = next((name for name in names if name in settings), "")
+        raw = argument.group("text") if flag else raw
+    message = shorten(raw)
+    flag = flag or blamed_flag(message, settings)
+    return error(flag, settings.get(flag), message, mend_for(re.sub(r"\s+", " ", raw), settings.get(flag)))
+
+
+def model_problem(path: str, user: str) -> dict[str, Any] | None:
+    """What keeps the user who runs this from reading a model directory; None when nothing does."""
+    if not path:
+        return error("model", None, "no model is named", "set model to the directory of the staged weights")
+    if not path.startswith("/"):
+        return None
+    mend = "stage it with the role llm_model, or correct the path"
+    directory = Path(path)
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except FileNotFoundError:
+        return error("model", path, f"model directory {path} does not exist", mend)
+    except NotADirectoryError:
+        return error("model", path, f"{path} is not a directory", "name the directory that holds config.json")
+    except PermissionError:
+        text = f"user {user} may not read the model directory {path}{_blocked_at(directory)}"
+        return error("model", path, text, "give the service user read access to every directory of the path")
+    if "config.json" not in names and "params.json" not in names and not any(n.endswith(".gguf") for n in names):
+        return error("model", path, f"model directory {path} holds no config.json", mend)
+    for name in names:
+        file = directory / name
+        if file.is_file() and not os.access(file, os.R_OK):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            text = f"user {user} may not read {file} (mode {mode:04o})"
+            return error("model", path, text, "make the files of the model readable, mode 0644")
+    return None
+
+
+def _blocked_at(directory: Path) -> str:
+    for parent in reversed([directory, *directory.parents]):
+        if not os.access(parent, os.X_OK | os.R_OK if parent == directory else os.X_OK):
+            with contextlib.suppress(OSError):
+                return f": {parent} has mode {stat.S_IMODE(parent.stat().st_mode):04o}"
+            return ""
+    return ""
+
+
+def find(name: str) -> Any:
+    """A part of vLLM by its name, wherever this version keeps it."""
+    for place in PLACES[name]:
+        try:
+            return getattr(importlib.import_module(place), name)
+        except (ModuleNotFoundError, AttributeError) as problem:
+            if isinstance(problem, ModuleNotFoundError) and not str(problem.name).startswith("vllm"):
+                raise
+    raise LookupError(f"this vLLM has no {name} in {', '.join(PLACES[name])}: its version is not known to the check")
+
+
+class ParserRefused(Exception):
+    """What argparse would have printed before exit 2."""
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for one configuration and puts the old ones back."""
+    before = dict(os.environ)
+    os.environ.update({str(name): str(value) for name, value in values.items()})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Judge:
+    """vLLM, imported once for many configurations."""
+
+    def __init__(self) -> None:
+        self.parser = find("make_arg_parser")(find("FlexibleArgumentParser")())
+        self.parser.error = self._refuse
+        self.options = options_of(self.parser)
+        self.version = str(importlib.import_module("vllm").__version__)
+
+    @staticmethod
+    def _refuse(message: str) -> None:
+        raise ParserRefused(message)
+
+    def parse(self, settings: Mapping[str, Any]) -> Any:
+        """The namespace that ``vllm serve --config`` would make of these settings."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+            json.dump(settings, file)  # JSON is YAML, and vLLM reads it with yaml.safe_load
+            file.flush()
+            return self.parser.parse_args(["--config", file.name])
+
+    def judge(self, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Findings and effective values of one configuration."""
+        errors, rest = check_keys(settings, self.options, self.version)
+        args = None
+        while args is None:
+            try:
+                args = self.parse(rest)
+            except (Exception, SystemExit) as problem:
+                found = finding(text_of(problem), rest)
+                errors.append(found)
+                if found["flag"] not in rest:
+                    return errors, {}
+                del rest[found["flag"]]
+        if errors:
+            return errors, {}
+        try:
+            find("validate_parsed_serve_args")(args)
+            if rest.keys() & {"enable-auto-tool-choice", "tool-call-parser", "reasoning-parser"}:
+                find("validate_api_server_args")(args)
+            config = find("AsyncEngineArgs").from_cli_args(args)
+            config = config.create_engine_config(usage_context=find("UsageContext").OPENAI_API_SERVER)
+        except (Exception, SystemExit) as problem:
+            return [finding(text_of(problem), rest)], {}
+        return [], effective(config, args)
+
+
+def text_of(problem: BaseException) -> str:
+    """The words of an exception; pydantic's first error without its frame."""
+    errors = getattr(problem, "errors", None)
+    if callable(errors):
+        with contextlib.suppress(Exception):
+            first = errors()[0]
+            where = ".".join(str(part) for part in first.get("loc", ()))
+            message = re.sub(r"^(?:Value error|Assertion failed), ", "", str(first["msg"]))
+            return f"{where}: {message}" if where and where not in message else message
+    if isinstance(problem, KeyError) and problem.args:
+        return str(problem.args[0])
+    return str(problem) or type(problem).__name__
+
+
+def effective(config: Any, args: Any) -> dict[str, Any]:
+    """The values that decide size and speed, as vLLM resolved them."""
+    wanted: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "max_model_len": (config.model_config, ("max_model_len",)),
+        "dtype": (config.model_config, ("dtype",)),
+        "quantization": (config.model_config, ("quantization",)),
+        "served_model_name": (args, ("served_model_name",)),
+        "max_num_seqs": (config.scheduler_config, ("max_num_seqs",)),
+        "max_num_batched_tokens": (config.scheduler_config, ("max_num_batched_tokens",)),
+        "enable_chunked_prefill": (
+            config.scheduler_config,
+            ("enable_chunked_prefill", "chunked_prefill_enabled"),
+        ),
+        "async_scheduling": (config.scheduler_config, ("async_scheduling",)),
+        "gpu_memory_utilization": (config.cache_config, ("gpu_memory_utilization",)),
+        "kv_cache_memory_bytes": (config.cache_config, ("kv_cache_memory_bytes",)),
+        "kv_cache_dtype": (config.cache_config, ("cache_dtype",)),
+        "enable_prefix_caching": (config.cache_config, ("enable_prefix_caching",)),
+        "tensor_parallel_size": (config.parallel_config, ("tensor_parallel_size",)),
+        "pipeline_parallel_size": (config.parallel_config, ("pipeline_parallel_size",)),
+        "data_parallel_size": (config.parallel_config, ("data_parallel_size",)),
+        "max_num_queued_reqs": (args, ("max_num_queued_reqs",)),
+        "shutdown_timeout": (args, ("shutdown_timeout",)),
+        "host": (args, ("host",)),
+        "port": (args, ("port",)),
+    }
+    values: dict[str, Any] = {}
+    for name, (owner, attributes) in wanted.items():
+        for attribute in attributes:
+            if hasattr(owner, attribute):
+                values[name] = plain(getattr(owner, attribute))
+                break
+    return values
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value).replace("torch.", "")
+
+
+def main(request_text: str) -> int:
+    """Reads the request, writes one JSON line per configuration and stage to the first standard output."""
+    request = json.loads(request_text)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what vLLM prints goes to the log, the answers keep their own channel
+
+    def say(**answer: Any) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    waiting = []
+    for config in request["configs"]:
+        problem = model_problem(str(config["settings"].get("model") or ""), request["user"])
+        if problem:
+            say(name=config["name"], errors=[problem], effective={})
+        else:
+            waiting.append(config)
+    if not waiting:
+        return 0
+    say(stage="import")
+    # The first configuration's environment is there before the import: some of vLLM reads it only once.
+    with environment({**waiting[0]["environment"], **request["environment"]}):
+        try:
+            judge = Judge()
+        except (Exception, SystemExit) as problem:
+            say(broken=f"{type(problem).__name__}: {shorten(text_of(problem))}")
+            return 1
+    for config in waiting:
+        say(stage=config["name"])
+        with environment({**config["environment"], **request["environment"]}):
+            errors, values = judge.judge(config["settings"])
+        say(name=config["name"], errors=errors, effective=values)
+    return 0

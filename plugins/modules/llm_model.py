@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: llm_model
+version_added: 0.1.0
+short_description: Put a model revision on disk, whole or not at all
+description:
+  - Brings the files of a model to C(<root>/<name>/<revision>/), which nothing changes afterwards.
+  - The files are written aside, checked (C(safetensors) headers against file lengths, shards against the index, the
+    source's own C(SHA256SUMS) where it has one), checksummed to C(SHA256SUMS), and become visible by one rename.
+    Killed at any moment, it leaves no revision that looks whole and is not.
+extends_documentation_fragment:
+  - llmops.vllm.attributes
+options:
+  name:
+    description: Name of the model, as a directory.
+    type: str
+    required: true
+  revision:
+    description:
+      - The pinned revision. 40 hexadecimal digits of a commit for a hub repository, a label for a directory.
+    type: str
+    required: true
+  source:
+    description:
+      - C(hf://organisation/repository), a hub repository.
+      - C(file:///directory), a directory or mount on this host.
+      - C(controller:///directory), a directory on the controller, which the role M(llmops.vllm.llm_model) has copied to
+        the RV(transfer) directory that the first call returns.
+    type: str
+    required: true
+  root:
+    description: Directory below which models lie.
+    type: path
+    default: /srv/llm-models
+  move:
+    description: Take the source directory itself instead of a copy. It must lie on the same file system.
+    type: bool
+    default: false
+  hub_command:
+    description: The C(hf) command that downloads from a hub, usually that of a vLLM environment.
+    type: str
+    default: hf
+  hub_token:
+    description: Access token of the hub. Handed over by environment, never on a command line.
+    type: str
+  hub_endpoint:
+    description: Address of a mirror of the hub.
+    type: str
+  include:
+    description: Patterns of files to download from a hub. Empty means all.
+    type: list
+    elements: str
+    default: []
+  exclude:
+    description: Patterns of files not to download from a hub.
+    type: list
+    elements: str
+    default: []
+  reader:
+    description: User who must be able to read the files. Checked as that user.
+    type: str
+  min_free_bytes:
+    description: Bytes that must stay free on the file system beyond what the model needs.
+    type: int
+    default: 1073741824
+  verify:
+    description:
+      - How a revision that is there is checked. V(size) compares lengths and structure without reading the weights,
+        V(sha256) reads every byte, V(none) trusts it.
+    type: str
+    choices: [none, size, sha256]
+    default: size
+  state:
+    description: Whether the revision should be there.
+    type: str
+    choices: [present, absent]
+    default: present
+author:
+  - llmops.vllm maintainers (@llmops)
+"""
+
+EXAMPLES = r"""
+- name: Bring a pinned revision from the hub
+  llmops.vllm.llm_model:
+    name: llama-8b
+    source: hf://meta-llama/Llama-3.1-8B-Instruct
+    revision: 0e9e39f249a16976918f6564b8830bc894c89659
+    hub_command: /opt/vllm/env/0.32.0-1a2b3c4d/bin/hf
+    reader: vllm
+
+- name: Bring it from a network mount
+  llmops.vllm.llm_model:
+    name: llama-8b
+    source: file:///mnt/models/llama-8b
+    revision: 2026-11-01
+"""
+
+RETURN = r"""
+path:
+  description: Directory of the revision.
+  type: str
+  returned: always
+  sample: /srv/llm-models/llama-8b/0e9e39f249a16976918f6564b8830bc894c89659
+files:
+  description: Names of its files.
+  type: list
+  elements: str
+  returned: when it is there
+size_bytes:
+  description: Their size together, in bytes.
+  type: int
+  returned: when it is there
+sums_sha256:
+  description: SHA-256 of its C(SHA256SUMS), which stands for the whole content.
+  type: str
+  returned: when it is there
+transfer:
+  description: Directory into which the caller must copy the files of a C(controller://) source before it calls again.
+  type: str
+  returned: when such a revision is not there yet
+"""
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _model_store
+from ..module_utils._errors import LlmopsError
+
+
+def main() -> None:
+    """Spec, call, exit."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "revision": {"type": "str", "required": True},
+            "source": {"type": "str", "required": True},
+            "root": {"type": "path", "default": "/srv/llm-models"},
+            "move": {"type": "bool", "default": False},
+            "hub_command": {"type": "str", "default": "hf"},
+            "hub_token": {"type": "str", "no_log": True},
+            "hub_endpoint": {"type": "str"},
+            "include": {"type": "list", "elements": "str", "default": []},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "reader": {"type": "str"},
+            "min_free_bytes": {"type": "int", "default": 1 << 30},
+            "verify": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    names = {field.name for field in dataclasses.fields(_model_store.Request)}
+    request = _model_store.Request(**{name: value for name, value in module.params.items() if name in names})
+    before = request.path.exists()
+    act = _model_store.present if module.params["state"] == "present" else _model_store.absent
+    try:
+        result = act(request, check_mode=module.check_mode)
+    except (LlmopsError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(diff=_model_store.difference(request, result, before), **result)
+
+
+if __name__ == "__main__":
+    main()

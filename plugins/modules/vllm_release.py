@@ -1,0 +1,224 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_release
+short_description: Stage and switch the releases of a vLLM replica
+version_added: 0.1.0
+description:
+  - A release is an immutable directory that holds everything that decides how a replica runs. Its id is a digest of the
+    meaning; order and spelling of flag names, comments and blank lines do not count.
+  - V(staged) builds the candidate and points C(staged) at it. V(active) switches C(current) and C(previous) in one step.
+    V(absent) removes everything of the replica.
+  - Never starts, stops or restarts anything.
+  - Several runs on one replica wait for each other. What a killed run left is removed by the next.
+options:
+  replica:
+    description: Name of the replica on this host, such as V(r0).
+    type: str
+    required: true
+  root:
+    description: Directory that holds one directory per replica.
+    type: path
+    default: /etc/vllm
+  state:
+    description: What is wanted.
+    type: str
+    choices: [staged, active, absent]
+    default: staged
+  release:
+    description:
+      - Id of the release to activate. Without it O(state=active) takes the release that O(settings) describe, and
+        without these the staged one.
+    type: str
+    default: ""
+  settings:
+    description: Long flag names of C(vllm serve) without dashes, and their values.
+    type: dict
+  environment:
+    description: Environment variables of the service. A boolean becomes V(1) or V(0).
+    type: dict
+    default: {}
+  unit:
+    description: Text of the release's C(unit.conf), the part of the systemd unit that depends on the release.
+    type: str
+    default: ""
+  env:
+    description: Directory of the vLLM environment.
+    type: path
+  model:
+    description: Directory of the weights.
+    type: path
+  model_name:
+    description: Name of the model.
+    type: str
+    default: ""
+  model_revision:
+    description: Revision of the model.
+    type: str
+    default: ""
+  version:
+    description: Version of vLLM.
+    type: str
+    default: ""
+  secrets:
+    description:
+      - Flags that are secret, such as C(api-key), each a text or a list of texts. They are written into C(config.yaml)
+        and shown nowhere else.
+    type: dict
+    default: {}
+  owner:
+    description: Owner of the files.
+    type: str
+    default: root
+  group:
+    description: Group of the files; the service user is in it.
+    type: str
+    default: vllm
+  keep:
+    description: Releases to keep besides current, previous, staged, the running one, and those marked bad.
+    type: int
+    default: 1
+  service:
+    description:
+      - systemd unit whose running process is compared with C(current). The default is C(vllm@<replica>.service).
+    type: str
+extends_documentation_fragment:
+  - llmops.vllm.attributes
+author:
+  - llmops.vllm maintainers (@llmops)
+"""
+
+EXAMPLES = r"""
+- name: Stage a release
+  llmops.vllm.vllm_release:
+    replica: r0
+    state: staged
+    version: 0.32.0
+    env: /opt/vllm/env/0.32.0-1a2b3c4d
+    model: /srv/llm-models/llama-70b/6f6073b423013f6a7d4d9f39144961bfbfbc386b
+    model_name: llama-70b
+    model_revision: 6f6073b423013f6a7d4d9f39144961bfbfbc386b
+    settings:
+      model: /srv/llm-models/llama-70b/6f6073b423013f6a7d4d9f39144961bfbfbc386b
+      max-model-len: 16384
+      port: 8000
+    environment:
+      VLLM_HTTP_TIMEOUT_KEEP_ALIVE: 75
+    secrets:
+      api-key: "{{ llmops_backend_keys }}"
+
+- name: Activate what is staged
+  llmops.vllm.vllm_release:
+    replica: r0
+    state: active
+"""
+
+RETURN = r"""
+release:
+  description: Id of the release that was staged or activated.
+  returned: always
+  type: str
+  sample: 3f2a9c01d4e7
+current:
+  description: Id of the current release, empty when there is none.
+  returned: always
+  type: str
+previous:
+  description: Id of the release that was current before.
+  returned: always
+  type: str
+staged:
+  description: Id of the candidate. Empty when the candidate is what is current already.
+  returned: always
+  type: str
+pending:
+  description: Whether a candidate waits that differs from the current release.
+  returned: always
+  type: bool
+running:
+  description: Id of the release that the unit's process was started with. Empty when none runs or nobody can tell.
+  returned: always
+  type: str
+restart_needed:
+  description:
+    - Whether a running replica must be restarted to run the current release, because C(current) was switched to another
+      release, files of the current release were repaired, or the process was started with another release.
+  returned: always
+  type: bool
+bad:
+  description: Why the release is marked bad, empty when it is not.
+  returned: always
+  type: str
+pruned:
+  description: Ids of old releases that were removed.
+  returned: always
+  type: list
+  elements: str
+repaired:
+  description: Files of an existing release that were not as they should be.
+  returned: always
+  type: list
+  elements: str
+differences:
+  description: What the release changes against the current one, each with C(name), C(before) and C(after).
+  returned: always
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import Home, Owner, apply, release_from
+
+SPEC = {
+    "replica": {"type": "str", "required": True},
+    "root": {"type": "path", "default": "/etc/vllm"},
+    "state": {"type": "str", "choices": ["staged", "active", "absent"], "default": "staged"},
+    "release": {"type": "str", "default": ""},
+    "settings": {"type": "dict"},
+    "environment": {"type": "dict", "default": {}},
+    "unit": {"type": "str", "default": ""},
+    "env": {"type": "path"},
+    "model": {"type": "path"},
+    "model_name": {"type": "str", "default": ""},
+    "model_revision": {"type": "str", "default": ""},
+    "version": {"type": "str", "default": ""},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "vllm"},
+    "keep": {"type": "int", "default": 1},
+    "service": {"type": "str"},
+}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec=SPEC,
+        supports_check_mode=True,
+        required_if=[("state", "staged", ("settings", "env", "model"))],
+    )
+    p = module.params
+    try:
+        release = release_from(p) if p["settings"] is not None and p["state"] != "absent" else None
+        change = apply(
+            Home(p["root"], p["replica"], Owner(p["owner"], p["group"])),
+            p["state"],
+            release,
+            wanted=p["release"],
+            keep=p["keep"],
+            unit=p["service"] if p["service"] is not None else f"vllm@{p['replica']}.service",
+            check=module.check_mode,
+        )
+    except LlmopsError as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(**change.result())
+
+
+if __name__ == "__main__":
+    main()

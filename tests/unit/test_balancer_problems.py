@@ -1,0 +1,155 @@
+"""What the balancer's preflight says, and what it lets pass."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
+CLIENT_KEY = "sk-client-0123456789"
+BACKEND_KEY = "backend-0123456789-0123456789-0123"
+
+
+def settings(**changes):
+    base = {
+        "backend_keys": [BACKEND_KEY],
+        "certificate_pem": CERTIFICATE,
+        "client_keys": [{"name": "front", "key": CLIENT_KEY}],
+        "default_pool": "chat",
+        "http_port": 0,
+        "key_pem": KEY,
+        "pools": [
+            {"name": "chat", "replicas": [{"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000}]},
+            {"name": "short", "replicas": [{"id": "gpu2/r0", "address": "192.0.2.22", "port": 8000}]},
+        ],
+        "port": 443,
+        "status_port": 8081,
+        "tls_certificate": "/certs/llm.crt",
+        "tls_key": "/certs/llm.key",
+        "tries": 2,
+        "upstream_keepalive_timeout": 60,
+    }
+    return {**base, **changes}
+
+
+def pool(name, *replicas):
+    return {"name": name, "replicas": [{"id": i, "address": a, "port": p} for i, a, p in replicas]}
+
+
+def clients(*entries):
+    return [dict(zip(("name", "key", "pool"), entry)) for entry in entries]
+
+
+CASES = [
+    ({}, None),
+    ({"port": "443", "tries": "3"}, None),  # the spec accepts strings of digits and never converts
+    ({"client_keys": clients(("a", CLIENT_KEY), ("a", CLIENT_KEY + "2"))}, None),  # rotation: two keys, one name
+    ({"client_keys": clients(("a", "abcDEF.-_~+/0123==", "short"))}, None),
+    ({"backend_keys": [BACKEND_KEY, "short"]}, None),  # only the first is sent
+    ({"http_port": 443}, r"llm_balancer_http_port is 443, already taken by llm_balancer_port"),
+    ({"status_port": 70000}, r"llm_balancer_status_port is 70000"),
+    ({"pools": []}, r"llm_balancer_pools is empty"),
+    ({"pools": [pool("chat")]}, r"'chat' has no replica"),
+    ({"pools": [pool("chat", ("a/r0", "192.0.2.1", 1)), pool("Chat", ("b/r0", "192.0.2.2", 1))]}, r"'chat' and 'Chat'"),
+    (
+        {"pools": [pool("chat", ("a/r0", "192.0.2.1", 1), ("b/r0", "192.0.2.1", 1))]},
+        r"b/r0 and a/r0 both .*2.1:1",
+    ),
+    ({"pools": [pool("chat", ("a/r0", "192.0.2.1", 1)), pool('x";', ("b/r0", "192.0.2.2", 1))]}, r"named 'x\";'"),
+    ({"default_pool": "nope"}, r"llm_balancer_default_pool is 'nope'.*chat, short"),
+    ({"client_keys": []}, r"llm_balancer_client_keys is empty"),
+    ({"client_keys": clients(("a", "short"))}, r"client_keys\[0\] \(a\)\.key has 5 characters: 16"),
+    ({"client_keys": clients(("a", 'x" "y"; } evil 0123'))}, r"client_keys\[0\] \(a\)\.key has characters"),
+    ({"client_keys": clients(("a", "$request_uri_0123456"))}, r"client_keys\[0\] \(a\)\.key has characters"),
+    ({"client_keys": clients(("a b", CLIENT_KEY))}, r"client_keys\[0\]\.name is 'a b'"),
+    ({"client_keys": clients(("a", CLIENT_KEY), ("b", CLIENT_KEY))}, r"\(b\)\.key is also the key of a"),
+    ({"client_keys": clients(("a", CLIENT_KEY, "zz"))}, r"\(a\)\.pool is 'zz'.*chat, short"),
+    ({"client_keys": clients(("a", CLIENT_KEY), ("a", CLIENT_KEY + "2", "chat"))}, r"another key of a has ''"),
+    ({"client_keys": clients(("a", BACKEND_KEY))}, r"\(a\)\.key is also in llm_balancer_backend_keys"),
+    ({"backend_keys": []}, r"llm_balancer_backend_keys is empty"),
+    ({"backend_keys": ["0123456789abcdef"]}, r"backend_keys\[0\] has 16 characters: 32"),
+    ({"tls_certificate": "", "certificate_pem": ""}, r"llm_balancer_tls_certificate is empty"),
+    ({"certificate_pem": ""}, r"llm_balancer_tls_certificate: the file /certs/llm\.crt on the controller is missing"),
+    ({"certificate_pem": KEY}, r"/certs/llm\.crt on the controller holds no CERTIFICATE"),
+    ({"certificate_pem": CERTIFICATE.replace("MIIB", "AAAA")}, r"the CERTIFICATE in .* is damaged"),
+    ({"key_pem": KEY.replace("MIIB", "MI!B")}, r"llm_balancer_tls_key: the PRIVATE KEY in .* is damaged"),
+    ({"key_pem": KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")}, r"llm_balancer_tls_key: .* protected by a passphrase"),
+    ({"tls_key": "-----BEGIN garbage", "key_pem": "-----BEGIN garbage"}, r"llm_balancer_tls_key: its content holds no"),
+    ({"tries": 0}, r"llm_balancer_tries is 0"),
+    ({"upstream_keepalive_timeout": 75}, r"upstream_keepalive_timeout is 75 s: .* below the 75 s"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), CASES, ids=[str(i) for i in range(len(CASES))])
+def test_setting_problems_name_variable_and_mend(changes, words):
+    found = _balancer.setting_problems(settings(**changes))
+    if words is None:
+        assert found == []
+    else:
+        assert len(found) == 1, found
+        assert re.search(words, found[0]), found[0]
+
+
+def test_no_problem_tells_a_secret():
+    keys = clients(("a", 'secret"0123456789'), ("b", "secret"), ("c", "secret-0123456789"), ("d", "secret-0123456789"))
+    text = " ".join(_balancer.setting_problems(settings(client_keys=keys, backend_keys=["secret-0123456789"])))
+    assert "secret" not in text
+
+
+def info(after="20300101000000Z", before="20200101000000Z", key="aa", names=("DNS:llm.example.com",)):
+    return {
+        "not_after": after,
+        "not_before": before,
+        "public_key_fingerprints": {"sha256": key},
+        "subject_alt_name": list(names),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "certificate", "words"),
+    [
+        ("llm.example.com", info(), None),
+        ("", info(names=()), None),
+        ("LLM.example.com.", info(), None),
+        ("a.example.com", info(names=["DNS:*.example.com"]), None),
+        ("192.0.2.10", info(names=["IP:192.0.2.10"]), None),
+        ("2001:db8::1", info(names=["IP:2001:db8:0:0:0:0:0:1"]), None),
+        ("llm.example.com", info(after="20260101000000Z"), r"expired at 2026-01-01 00:00:00 UTC \(now 2026-06-01"),
+        ("llm.example.com", info(before="20270101000000Z"), r"not valid before 2027-01-01"),
+        ("llm.example.com", info(key="bb"), r"llm_balancer_tls_key does not belong"),
+        (
+            "other.example.com",
+            info(),
+            r"does not cover llm_balancer_server_name 'other.example.com'.*llm\.ex",
+        ),
+        ("a.b.example.com", info(names=["DNS:*.example.com"]), r"does not cover"),
+        ("example.com", info(names=["DNS:*.example.com"]), r"does not cover"),
+        ("192.0.2.10", info(names=["DNS:192.0.2.11", "IP:192.0.2.11"]), r"does not cover"),
+        ("llm.example.com", info(names=()), r"no name at all"),
+    ],
+)
+def test_certificate_problems(name, certificate, words):
+    key = {"public_key_fingerprints": {"sha256": "aa"}}
+    found = _balancer.certificate_problems(name, certificate, key, "20260601000000Z")
+    if words is None:
+        assert found == []
+    else:
+        assert len(found) == 1, found
+        assert re.search(words, found[0]), found[0]
+
+
+@pytest.mark.parametrize("text", ["abc", "a.b+c/d~e_f-g==", "default"])
+def test_exact_pattern_matches_nothing_else(text):
+    pattern = f"^{_balancer.exact_pattern(text)}$"
+    assert re.search(pattern, text)
+    for other in (text.upper(), text + "x", text[:-1], text.replace(".", "x"), text.replace("+", "")):
+        assert other == text or not re.search(pattern, other)
+
+
+def test_names_and_addresses():
+    assert _balancer.upstream_name("chat h100/ü") == "llm_chat_h100__"
+    assert _balancer.server_address("192.0.2.1", 8000) == "192.0.2.1:8000"
+    assert _balancer.server_address("2001:db8::1", 8000) == "[2001:db8::1]:8000"

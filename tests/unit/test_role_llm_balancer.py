@@ -1,0 +1,178 @@
+"""Role llm_balancer without a host: spec and defaults are one, templates render what they should."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import jinja2
+import pytest
+import yaml
+from ansible.plugins.filter.core import comment, to_bool
+from ansible_collections.llmops.vllm.plugins.filter.balancer import FilterModule
+
+ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "llm_balancer"
+DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+CLIENTS = [
+    {"name": "front", "key": "sk-front-0123456789.a+b"},
+    {"name": "front", "key": "sk-front-new-0123456789"},
+    {"name": "batch", "key": "sk-batch-0123456789", "pool": "big.Pool"},
+]
+POOLS = [
+    {
+        "name": "default",
+        "replicas": [
+            {"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000},
+            {"id": "gpu2/r0", "address": "2001:db8::22", "port": 8000},
+        ],
+    },
+    {"name": "big.Pool", "replicas": [{"id": "gpu3/r0", "address": "192.0.2.23", "port": 8000}]},
+]
+
+
+def computed(value):
+    return isinstance(value, str) and "{{" in value
+
+
+def render(template, **changes):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROLE / "templates"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    environment.filters.update({f"llmops.vllm.{name}": code for name, code in FilterModule().filters().items()})
+    environment.filters |= {"bool": to_bool, "comment": comment}
+    values = {name: value for name, value in DEFAULTS.items() if not computed(value)}
+    values |= {
+        "__llm_balancer_secrets_dir": "/etc/nginx/llm/0123456789ab",
+        "ansible_managed": "Ansible managed",
+        "llm_balancer_backend_keys": ["backend-0123456789-0123456789-0123", "backend-second"],
+        "llm_balancer_client_keys": CLIENTS,
+        "llm_balancer_default_pool": "default",
+        "llm_balancer_pools": POOLS,
+    }
+    return environment.get_template(template).render(values | changes)
+
+
+def test_spec_and_defaults_are_equal():
+    assert list(SPEC) == list(DEFAULTS)
+    types = {"str": str, "int": int, "bool": bool, "list": list}
+    for name, value in DEFAULTS.items():
+        if computed(value):
+            assert "default" not in SPEC[name], name
+        else:
+            assert SPEC[name]["default"] == value, name
+            assert type(value) is types[SPEC[name]["type"]], name
+
+
+def test_every_default_has_a_sentence_above_it():
+    lines = (ROLE / "defaults" / "main.yml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"llm_balancer_\w+:", line):
+            assert lines[number - 1].startswith("#"), line
+
+
+def test_readme_names_every_variable():
+    readme = (ROLE / "README.md").read_text()
+    assert [name for name in DEFAULTS if f"`{name}`" not in readme] == []
+
+
+def test_secrets_stand_in_the_keys_file_alone():
+    secrets = [entry["key"] for entry in CLIENTS] + ["backend-0123456789"]
+    keys, nginx = render("nginx_keys.conf.j2"), render("nginx.conf.j2")
+    assert not any(secret in nginx for secret in secrets)
+    assert '"~^[Bb]earer sk-front-0123456789[.]a[+]b$" "front";' in keys
+    assert '"~^[Bb]earer sk-front-new-0123456789$" "front";' in keys
+    assert '"~^batch$" "big.Pool";' in keys
+    assert '"~^front$"' not in keys
+    assert "Bearer backend-0123456789-0123456789-0123" in keys
+    assert "backend-second" not in keys
+
+
+def test_only_checked_paths_are_sent_to_replicas():
+    passes = re.findall(r"proxy_pass (.*);", render("nginx.conf.j2"))
+    assert passes == [
+        "http://$llm_upstream/v1/$llm_api",
+        "http://$llm_upstream/v1/$llm_api",
+        "http://$llm_upstream/v1/models",
+    ]
+
+
+def test_pools_become_upstreams():
+    text = render("nginx.conf.j2")
+    assert re.findall(r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;", text) == ["llm_default", "llm_big.Pool"]
+    assert re.findall(r"server (\S+) max_fails=0;", text) == [
+        "192.0.2.21:8000",
+        "[2001:db8::22]:8000",
+        "192.0.2.23:8000",
+    ]
+    assert '"~^default$" llm_default;' in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "present"),
+    [
+        ({}, "limit_req ", False),
+        ({}, "limit_conn ", False),
+        ({}, "$http_x_llm_pool", False),
+        ({}, "listen 80 ", False),
+        ({}, "listen [::]", False),
+        ({"llm_balancer_rate_limit_per_client": 5}, "limit_req zone=llm_client_rate burst=40 nodelay;", True),
+        ({"llm_balancer_rate_limit_per_client": "5"}, "rate=5r/s;", True),
+        ({"llm_balancer_connections_per_client": 9}, "limit_conn llm_client_connections 9;", True),
+        ({"llm_balancer_pool_header": True}, "map $http_x_llm_pool $llm_asked_pool", True),
+        ({"llm_balancer_http_port": 80}, "listen 80 backlog", True),
+        ({"llm_balancer_ipv6": "false"}, "listen [::]", False),
+        ({"llm_balancer_ipv6": True}, "listen [::]:443 ssl", True),
+        ({"llm_balancer_tries": "1"}, "proxy_next_upstream_tries 1;", True),
+    ],
+)
+def test_optional_parts(changes, words, present):
+    assert (words in render("nginx.conf.j2", **changes)) is present
+
+
+def test_config_id_has_its_place_once():
+    assert render("nginx.conf.j2").count("@CONFIG_ID@") == 1
+
+
+@pytest.mark.parametrize("template", ["nginx.conf.j2", "nginx_keys.conf.j2", "nginx_unit.conf.j2"])
+def test_rendering_is_stable_and_marked(template):
+    text = render(template)
+    assert text == render(template)
+    assert "Ansible managed" in text.splitlines()[1]
+    assert all(len(line) <= 120 or "ssl_ciphers" in line for line in text.splitlines())
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs the nginx program")
+@pytest.mark.skipif(os.geteuid() != 0, reason="nginx -t needs root to become www-data")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "llm_balancer_connections_per_client": 9,
+            "llm_balancer_http_port": 18080,
+            "llm_balancer_pool_header": True,
+            "llm_balancer_rate_limit_per_client": 5,
+        },
+    ],
+)
+def test_nginx_accepts_it(tmp_path, changes):
+    pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt"), "-subj", "/CN=llm.example.com"]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *pair], check=True, capture_output=True)
+    (tmp_path / "tls.pem").write_text((tmp_path / "crt").read_text() + (tmp_path / "key").read_text())
+    (tmp_path / "keys.conf").write_text(render("nginx_keys.conf.j2"))
+    text = render("nginx.conf.j2", __llm_balancer_secrets_dir=str(tmp_path), llm_balancer_port=18443, **changes)
+    for place in ("/var/log/nginx", "/etc/nginx/modules-enabled", "/run"):
+        text = text.replace(place, str(tmp_path))
+    (tmp_path / "nginx.conf").write_text(text)
+    done = subprocess.run(
+        ["nginx", "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
