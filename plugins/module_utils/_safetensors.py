@@ -34,7 +34,7 @@ def header(path: pathlib.Path) -> dict[str, Any]:
         try:
             parsed = json.loads(file.read(length))
             ends = [tensor["data_offsets"][1] for name, tensor in parsed.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise ModelError(f"{path}: its safetensors header cannot be read ({error}): copy it again") from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:

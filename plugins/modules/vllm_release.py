@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - A release is an immutable directory that holds everything that decides how a replica runs. Its id is a digest of the
     meaning; order and spelling of flag names, comments and blank lines do not count.
-  - V(staged) builds the candidate and points C(staged) at it. V(active) switches C(current) and C(previous) in one step.
-    V(absent) removes everything of the replica.
+  - V(staged) builds the candidate and points C(staged) at it. V(active) switches C(current) in one step and keeps the
+    old one as C(previous). V(absent) removes everything of the replica.
   - Never starts, stops or restarts anything.
   - Several runs on one replica wait for each other. What a killed run left is removed by the next.
 options:
