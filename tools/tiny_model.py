@@ -106,8 +106,8 @@ def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
     hidden, inner = shape["hidden_size"], shape["intermediate_size"]
     keys = shape["head_dim"] * shape["num_key_value_heads"]
 
-    def matrix(rows: int, columns: int) -> tuple[list[int], bytes]:
-        spread = 1 / math.sqrt(columns)
+    def matrix(rows: int, columns: int, scale: float = 1) -> tuple[list[int], bytes]:
+        spread = scale / math.sqrt(columns)
         return [rows, columns], _bfloat16([dice.gauss(0, spread) for _ in range(rows * columns)])
 
     def ones() -> tuple[list[int], bytes]:
@@ -127,8 +127,8 @@ def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
             f"{name}.mlp.up_proj.weight": matrix(inner, hidden),
             f"{name}.mlp.down_proj.weight": matrix(hidden, inner),
         }
-    rows, data = matrix(VOCABULARY, hidden)
-    # Only letters and the space can win: answers stay printable, and end where the client asked.
+    # Only letters and the space can win, sampled or not: answers stay printable, and end where the client asked.
+    rows, data = matrix(VOCABULARY, hidden, scale=8)
     spoken = {ord(letter) for letter in string.ascii_letters + " "}
     silent = bytes(2 * hidden)
     parts = [data[2 * hidden * n : 2 * hidden * (n + 1)] if n in spoken else silent for n in range(VOCABULARY)]

@@ -11,6 +11,7 @@ on the controller.
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import importlib
 import json
@@ -73,7 +74,7 @@ MENDS: tuple[tuple[str, str], ...] = (
         "raise max-num-batched-tokens or lower max-num-seqs",
     ),
     (r"enable-auto-tool-choice requires", "set tool-call-parser, or remove enable-auto-tool-choice"),
-    (r"invalid (?:tool call|reasoning) parser", "take one of the parsers named in the message"),
+    (r"invalid (?:tool call|reasoning) parser|parser '\S*' not found", "take one of the parsers named in the message"),
     (r"invalid (?:int|float|human_readable_int\w*) value", "give a number"),
     (r"invalid choice", "take one of the choices named in the message"),
     (r"expected one argument", "give the flag a value"),
@@ -230,15 +231,16 @@ def shorten(text: str) -> str:
 
 def choices_in(text: str) -> list[str]:
     """The choices that argparse or vLLM lists in a message."""
-    found = re.search(r"chose from \{ ?(.*?) ?\}", text) or re.search(r"choose from (.*?)\)\s*$", text)
+    patterns = (r"chose from \{ ?(.*?) ?\}", r"choose from (.*?)\)\s*$", r"Available parsers: (.*?)\W*$")
+    found = next(filter(None, (re.search(pattern, text) for pattern in patterns)), None)
     return [choice.strip().strip("'") for choice in found.group(1).split(",")] if found else []
 
 
 def mend_for(message: str, value: Any = None) -> str:
     """What to do about a message of vLLM, where we know it."""
-    close = difflib.get_close_matches(str(value), choices_in(message), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(str(value), choices_in(message), n=2, cutoff=0.7)
     if close:
-        return _write(close[0])
+        return " or ".join(_write(choice) for choice in close)
     for pattern, mend in MENDS:
         found = re.search(pattern, message, re.IGNORECASE)
         if found:
@@ -368,7 +370,9 @@ class Judge:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             json.dump(settings, file)  # JSON is YAML, and vLLM reads it with yaml.safe_load
             file.flush()
-            return self.parser.parse_args(["--config", file.name])
+            args = self.parser.parse_args(["--config", file.name])
+        # vLLM writes into the parser's default objects: without a copy one configuration would colour the next
+        return type(args)(**copy.deepcopy(vars(args)))
 
     def judge(self, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Findings and effective values of one configuration."""

@@ -562,6 +562,22 @@ def running_release(unit: str) -> str:
     return ""
 
 
+def releases_of(root: str, replica: str) -> dict[str, Any]:
+    """What the host says about a replica's releases: ids, each empty when there is none.
+
+    ``release`` is in force, ``pending`` is staged and waits for a rollout, ``running`` is what the process was started
+    with: it differs from ``release`` between a switch and the restart.
+    """
+    home = Home(root, replica, Owner("root", "root"))
+    current, staged = home.pointer("current"), home.pointer("staged")
+    return {
+        "release": current,
+        "previous": home.pointer("previous"),
+        "pending": staged if staged != current else "",
+        "running_release": running_release(f"vllm@{replica}.service"),
+    }
+
+
 # --- the three states --------------------------------------------------------------------------------------------
 
 

@@ -163,10 +163,14 @@ def process_environment(
         # Large models load longer than vLLM's 600 s.
         "VLLM_ENGINE_READY_TIMEOUT_S": "3600",
         "NO_COLOR": "1",
+        # The processes of one replica talk to each other; on any other address these ports would be open to the net.
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
     }
     if replica["gpus"]:
         base["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         base["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in replica["gpus"])
+        base["NCCL_SOCKET_IFNAME"] = "lo"
     merged = {**base, **{str(name): value for name, value in given.items()}}
     return {name: _text(merged[name]) for name in sorted(merged) if merged[name] is not None}
 

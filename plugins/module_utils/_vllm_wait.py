@@ -127,7 +127,7 @@ def wait(
     def give_up(reason: str) -> WaitError:
         seen.elapsed = clock() - began
         text = f"{replica.url} is not ready after {seen.elapsed:.0f} s: {reason}"
-        if seen.last not in reason:
+        if seen.attempts and seen.last not in reason:
             text += f"; last answer: {seen.last}"
         if wish.unit:
             text += f"\nLast lines of the journal of {wish.unit}:\n"

@@ -31,6 +31,9 @@ options:
         description: Address of the replica.
         type: str
         required: true
+      name:
+        description: Name of the replica on this host, for O(releases).
+        type: str
   api_key:
     description: A key that the replicas accept.
     type: str
@@ -39,6 +42,12 @@ options:
     description: Seconds that each request may take.
     type: float
     default: 5
+  releases:
+    description:
+      - Directory of the releases of this host, usually V(/etc/vllm). When given, each of O(replicas) that has a C(name)
+        is told with the C(release) in force, the C(previous) one, the one that is C(pending), and the
+        C(running_release) that its process was started with. Needs the rights to read it.
+    type: path
   env:
     description: Directory of a vLLM environment on this host whose version is wanted too.
     type: path
@@ -112,7 +121,7 @@ kv_cache_tokens:
   returned: with O(url)
   type: int
 replicas:
-  description: The same values for each of O(replicas), with C(id) and C(url), in the order given.
+  description: The same values for each of O(replicas), with C(id), C(url) and its releases, in the order given.
   returned: with O(replicas)
   type: list
   elements: dict
@@ -129,16 +138,22 @@ from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import (
     look,
     side_by_side,
 )
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import releases_of
 
 SPEC = {
     "url": {"type": "str"},
     "replicas": {
         "type": "list",
         "elements": "dict",
-        "options": {"id": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
+        "options": {
+            "id": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+            "name": {"type": "str"},
+        },
     },
     "api_key": {"type": "str", "default": "", "no_log": True},
     "timeout": {"type": "float", "default": 5.0},
+    "releases": {"type": "path"},
     "env": {"type": "path"},
 }
 
@@ -153,6 +168,10 @@ def main() -> None:
     result = dict(seen.pop(0)) if p["url"] else {}
     if p["replicas"] is not None:
         result["replicas"] = [{"id": entry[0], **facts} for entry, facts in zip(wanted, seen)]
+    if p["releases"]:
+        for entry, facts in zip(p["replicas"] or [], result["replicas"]):
+            if entry["name"]:
+                facts.update(releases_of(p["releases"], entry["name"]))
     if p["env"]:
         result["installed_version"] = installed_version(p["env"])
     module.exit_json(changed=False, **result)

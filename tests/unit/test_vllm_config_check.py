@@ -144,7 +144,14 @@ PARSERS = "apertus,deepseek_r1,deepseek_v3,hermes,llama3_json,llama4_pythonic,mi
             {"enable-auto-tool-choice": True, "tool-call-parser": "llama_json"},
             "tool-call-parser",
             None,
-            "write llama3_json",
+            "write llama3_json or write llama4_pythonic",
+        ),
+        (
+            "Reasoning parser 'deepseek_r2' not found. Available parsers: deepseek_r1, deepseek_v3, qwen3",
+            {"reasoning-parser": "deepseek_r2"},
+            "reasoning-parser",
+            "Reasoning parser 'deepseek_r2' not found. Available parsers: deepseek_r1, deepseek_v3, qwen3",
+            "write deepseek_r1 or write deepseek_v3",
         ),
         (
             "Error: --enable-auto-tool-choice requires --tool-call-parser",
