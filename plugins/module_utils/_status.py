@@ -15,8 +15,8 @@ UNREACHABLE = "unreachable"
 def rows(replicas: Iterable[Mapping[str, Any]], seen: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Join the replicas of the inventory with what each host told.
 
-    ``seen`` maps a host name to the result of ``vllm_info`` there, or to nothing where the host could not be asked: then
-    the row says so. ``pending`` is the release that is staged, but not current.
+    ``seen`` maps a host name to the result of ``vllm_info`` there, or to nothing where the host could not be asked:
+    then the row says so. ``pending`` is the release that is staged, but not current.
     """
     found = []
     for replica in replicas:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
-PROPERTIES = (
-    "LoadState,ActiveState,SubState,NRestarts,MainPID,ExecMainStatus,ExecMainCode,Result,InvocationID,StatusText"
-)
+PROPERTIES = "LoadState,ActiveState,SubState,NRestarts,MainPID,ExecMainStatus,ExecMainCode,Result,InvocationID"
 HIDDEN = "VALUE_HIDDEN"
 _ENDED = {"1": "exited with code", "2": "was killed by signal", "3": "dumped core on signal"}
 

@@ -144,7 +144,7 @@ PARSERS = "apertus,deepseek_r1,deepseek_v3,hermes,llama3_json,llama4_pythonic,mi
             {"enable-auto-tool-choice": True, "tool-call-parser": "llama_json"},
             "tool-call-parser",
             None,
-            "write llama3_json or write llama4_pythonic",
+            "write llama3_json",
         ),
         (
             "Reasoning parser 'deepseek_r2' not found. Available parsers: deepseek_r1, deepseek_v3, qwen3",
@@ -205,6 +205,20 @@ def test_the_useful_line_of_a_message_with_flag_and_mend(raw, settings, flag, me
     assert mend in found["mend"]
     assert message is None or found["message"] == message
     assert len(found["message"]) <= probe.MESSAGE_LIMIT
+
+
+def test_one_configuration_does_not_colour_the_next():
+    class Parser:
+        default = {"reasoning_parser": ""}
+
+        def parse_args(self, words):
+            assert words[0] == "--config" and json.loads(pathlib.Path(words[1]).read_text()) == {"port": 1}
+            return argparse.Namespace(structured_outputs_config=self.default)
+
+    judge = probe.Judge.__new__(probe.Judge)
+    judge.parser = Parser()
+    judge.parse({"port": 1}).structured_outputs_config["reasoning_parser"] = "written by vLLM"
+    assert judge.parse({"port": 1}).structured_outputs_config == {"reasoning_parser": ""}
 
 
 def model(tmp_path, **files):

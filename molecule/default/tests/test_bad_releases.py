@@ -5,28 +5,26 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from typing import Any
 
 import pytest
 from conftest import SERVERS, Client, host
 
-# flag, value -> words that the operator reads
-BAD = {
-    "unknown": ("no-such-flag", 5, ["no-such-flag"]),
-    "misspelt": ("max-num-seq", 16, ["max-num-seq", "max-num-seqs"]),
-    "removed": ("swap-space", 4, ["swap-space"]),
-    "silent-false": ("no-such-key", False, ["no-such-key"]),
-    "wrong-type": ("max-num-seqs", "many", ["max-num-seqs", "many"]),
-    "bad-choice": ("kv-cache-dtype", "fp9", ["kv-cache-dtype", "fp9"]),
-    "too-long": ("max-model-len", 1000000, ["max-model-len", "1000000"]),
-    "heads": ("tensor-parallel-size", 3, ["tensor-parallel-size"]),
+INVENTORY = os.path.join(os.environ["MOLECULE_PROJECT_DIRECTORY"], "inventories", "sandbox")  # noqa: PTH118
+
+# case: (settings, words that the operator reads)
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown flag": ({"no-such-flag": 5}, ["no-such-flag"]),
+    "misspelt flag": ({"max-num-seq": 16}, ["max-num-seq", "max-num-seqs"]),
+    "flag removed in this version": ({"swap-space": 4}, ["swap-space", "0.17"]),
+    "false for an unknown key, which vLLM ignores": ({"no-such-key": False}, ["no-such-key"]),
+    "abbreviation": ({"max-num-b": 4096}, ["max-num-b", "max-num-batched-tokens"]),
+    "wrong type": ({"max-num-seqs": "many"}, ["max-num-seqs", "many"]),
+    "bad choice": ({"kv-cache-dtype": "fp9"}, ["kv-cache-dtype", "fp9"]),
+    "context longer than the model's": ({"max-model-len": 1000000}, ["1000000", "4096"]),
+    "tensor parallel that does not divide the heads": ({"tensor-parallel-size": 3}, ["tensor-parallel-size", "3"]),
+    "model directory missing": ({"model": "/srv/llm-models/none/x"}, ["/srv/llm-models/none/x"]),
 }
-
-
-def play(*extra: str) -> subprocess.CompletedProcess[str]:
-    """Stage on one server, as an operator would, with values from the command line."""
-    command = ["ansible-playbook", "llmops.vllm.site", "--limit", SERVERS[0], "--tags", "stage", *extra]
-    inventory = os.path.join(os.environ["MOLECULE_PROJECT_DIRECTORY"], "inventories", "sandbox")
-    return subprocess.run([*command, "-i", inventory], capture_output=True, text=True)
 
 
 def serving() -> tuple[str, str]:
@@ -36,12 +34,55 @@ def serving() -> tuple[str, str]:
     return invocation, server.check_output("readlink /etc/vllm/r0/current")
 
 
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, dict[str, Any]]:
+    """All cases in one call: one import of vLLM judges them all."""
+    server = host(SERVERS[0])
+    good = {"model": server.check_output("readlink -f /etc/vllm/r0/current/model"), "max-model-len": 1024}
+    configs = [{"name": "good", "settings": good}]
+    configs += [{"name": name, "settings": {**good, **settings}} for name, (settings, _) in BAD.items()]
+    arguments = {
+        "env": server.check_output("readlink -f /etc/vllm/r0/current/env"),
+        "user": "vllm",
+        "configs": configs,
+        "report_only": True,
+    }
+    command = [
+        "ansible",
+        SERVERS[0],
+        "-i",
+        INVENTORY,
+        "-m",
+        "llmops.vllm.vllm_config_check",
+        "-a",
+        json.dumps(arguments),
+    ]
+    env = dict(os.environ, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout.split("=>", 1)[1])["results"]
+    return {row["name"]: row for row in results}
+
+
+def test_good_settings_pass_with_their_effective_values(verdicts: dict[str, dict[str, Any]]) -> None:
+    assert verdicts["good"]["ok"], verdicts["good"]
+    assert verdicts["good"]["effective"]["max_model_len"] == 1024
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_bad_flag_is_refused_before_anything_that_serves_changed(client: Client, case: str) -> None:
-    flag, value, words = BAD[case]
+def test_bad_setting_is_refused_in_words(verdicts: dict[str, dict[str, Any]], case: str) -> None:
+    assert not verdicts[case]["ok"]
+    told = json.dumps(verdicts[case]["errors"])
+    assert [word for word in BAD[case][1] if word not in told] == [], told
+
+
+def test_bad_flag_stops_the_run_before_anything_that_serves_changed(client: Client) -> None:
     before = serving()
-    done = play("-e", json.dumps({"vllm_flags": {flag: value, "max-model-len": 1024, **({flag: value})}}))
+    command = ["ansible-playbook", "llmops.vllm.site", "-i", INVENTORY, "--limit", SERVERS[0], "--tags", "stage"]
+    flags = {"vllm_flags": {"max-num-seq": 16, "enforce-eager": True}}
+    done = subprocess.run([*command, "-e", json.dumps(flags)], capture_output=True, text=True)
     assert done.returncode != 0
-    assert [word for word in words if word not in done.stdout] == [], done.stdout[-3000:]
+    assert "max-num-seqs" in done.stdout, done.stdout[-3000:]
     assert serving() == before
+    assert host(SERVERS[0]).file("/etc/vllm/r0/staged").exists is False
     assert client.chat("lb1").status == 200
