@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 
@@ -14,7 +15,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def evaluate(inventory: pathlib.Path, expression: str) -> object:
     """Let ansible evaluate an expression with this inventory, as a playbook would."""
     command = ["ansible", "localhost", "-i", str(inventory), "-m", "ansible.builtin.debug"]
-    done = subprocess.run([*command, "-a", f"msg={{{{ {expression} }}}}"], capture_output=True, text=True, cwd=ROOT)
+    env = dict(os.environ, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    words = [*command, "-a", f"msg={{{{ {expression} }}}}"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.split("=>", 1)[1])["msg"]
 

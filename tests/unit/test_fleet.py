@@ -40,7 +40,10 @@ def messages(*args: Any, **hosts: dict[str, Any]) -> list[str]:
         ({"vllm_gpus": 0}, [("r0", 8000, [])]),
         ({"vllm_gpus": "4", "vllm_tensor_parallel_size": "2"}, [("r0", 8000, [0, 1]), ("r1", 8001, [2, 3])]),
         ({"vllm_gpus": 2, "vllm_port": 9000}, [("r0", 9000, [0]), ("r1", 9001, [1])]),
-        ({"vllm_gpus": 3, "vllm_replicas": [{"gpus": [1]}, {"name": "x", "port": 81}]}, [("r0", 8000, [1]), ("x", 81, [2])]),
+        (
+            {"vllm_gpus": 3, "vllm_replicas": [{"gpus": [1]}, {"name": "x", "port": 8100}]},
+            [("r0", 8000, [1]), ("x", 8100, [2])],
+        ),
         ({"vllm_gpus": 2, "vllm_replicas": [{"state": "absent"}, {"name": "b"}]}, [("b", 8001, [1])]),
         ({"vllm_state": "absent"}, []),
     ],
