@@ -33,6 +33,7 @@ FILE_MODE = 0o640
 SECRET_FLAGS = ("api-key", "hf-token", "ssl-keyfile-password")
 SECRET_VARIABLES = ("VLLM_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 POINTERS = ("current", "previous", "staged")
+VERIFIED = "verified"  # a link, too: to the release that has answered completions
 
 
 class ReleaseError(LlmopsError):
@@ -578,7 +579,7 @@ def releases_of(root: str, replica: str) -> dict[str, Any]:
     }
 
 
-# --- the three states --------------------------------------------------------------------------------------------
+# --- the states --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -592,6 +593,7 @@ class Change:
     staged: str = ""
     running: str = ""
     restart_needed: bool = False
+    verified: bool = False
     bad: str = ""
     pruned: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
@@ -669,6 +671,8 @@ def apply(
     """Brings a replica's releases into a state; with ``check`` only says what would be."""
     if state == "absent":
         return _absent(home, check=check)
+    if state == VERIFIED:
+        return _verified(home, check=check)
     if check:
         return _settle(home, state, release, wanted=wanted, keep=keep, unit=unit, check=True)
     with home.locked():
@@ -695,6 +699,7 @@ def _settle(
         release=plan.release,
         running=running,
         repaired=plan.build if home.document(plan.release) else [],
+        verified=after["current"] != "" and home.pointer(VERIFIED) == after["current"],
         bad=str(home.document(plan.release).get("bad", "")),
         # what was repaired in the current release is compared with itself: the means differ, not the meaning
         differences=differences(old_view, new_view) if plan.release != before["current"] else [],
@@ -719,6 +724,19 @@ def _settle(
         home.point("current", after["current"])
     home.point("staged", after["staged"])
     home.prune(change.pruned)
+    return change
+
+
+def _verified(home: Home, *, check: bool) -> Change:
+    """Marks the release in force as one that has answered; the mark ends with the next switch."""
+    pointers = {name: home.pointer(name) for name in POINTERS}
+    current = pointers["current"]
+    if not current:
+        raise ReleaseError(f"replica {home.replica} has no release in force: activate one first")
+    change = Change(changed=home.pointer(VERIFIED) != current, release=current, verified=True, **pointers)
+    if change.changed and not check:
+        with home.locked():
+            home.point(VERIFIED, current)
     return change
 
 

@@ -26,9 +26,11 @@ options:
     type: path
     default: /etc/vllm
   state:
-    description: What is wanted.
+    description:
+      - What is wanted. V(verified) marks the release in force as one that has answered completions; the mark ends with
+        the next switch.
     type: str
-    choices: [staged, active, absent]
+    choices: [staged, active, verified, absent]
     default: staged
   release:
     description:
@@ -150,6 +152,10 @@ restart_needed:
       release, files of the current release were repaired, or the process was started with another release.
   returned: always
   type: bool
+verified:
+  description: Whether the release in force has answered completions.
+  returned: always
+  type: bool
 bad:
   description: Why the release is marked bad, empty when it is not.
   returned: always
@@ -178,7 +184,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import H
 SPEC = {
     "replica": {"type": "str", "required": True},
     "root": {"type": "path", "default": "/etc/vllm"},
-    "state": {"type": "str", "choices": ["staged", "active", "absent"], "default": "staged"},
+    "state": {"type": "str", "choices": ["staged", "active", "verified", "absent"], "default": "staged"},
     "release": {"type": "str", "default": ""},
     "settings": {"type": "dict"},
     "environment": {"type": "dict", "default": {}},

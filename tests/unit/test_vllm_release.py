@@ -268,6 +268,22 @@ def test_nothing_staged_and_an_unknown_release_are_told(run_module, args):
     assert "replica r0 has no release abcdefabcdef" in unknown["msg"]
 
 
+def test_the_mark_of_a_release_that_answered_ends_with_the_next_switch(run_module, args, home):
+    verified = {"replica": "r0", "root": args["root"], "state": "verified", "owner": ME, "group": MY_GROUP}
+    refused = run_module("vllm_release", verified)
+    assert refused.failed and "no release in force" in refused["msg"]
+
+    first = run_module("vllm_release", {**args, "state": "active"})
+    assert not first["verified"]
+    assert run_module("vllm_release", verified, check=True)["changed"] and not (home / "verified").exists()
+    assert run_module("vllm_release", verified)["changed"]
+    assert not run_module("vllm_release", verified)["changed"]
+    assert run_module("vllm_release", args)["verified"]
+
+    other = run_module("vllm_release", {**changed_settings(args, port=8001), "state": "active"})
+    assert not other["verified"]
+
+
 def test_a_file_edited_by_hand_is_put_right(run_module, args, home):
     release = run_module("vllm_release", {**args, "state": "active"})["release"]
     config = home / "releases" / release / "config.yaml"
