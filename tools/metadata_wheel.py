@@ -13,13 +13,27 @@ import hashlib
 import pathlib
 import sys
 import zipfile
+from collections.abc import Mapping
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def build(name: str, version: str, requires: list[str], directory: str | pathlib.Path) -> pathlib.Path:
-    """Write the wheel into the directory and return its path; the same arguments give the same bytes."""
-    info = f"{name}-{version}.dist-info"
+    """Write a wheel of metadata alone into the directory and return its path."""
+    return write_wheel(name, version, requires, directory)
+
+
+def write_wheel(
+    name: str,
+    version: str,
+    requires: list[str],
+    directory: str | pathlib.Path,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    info: Mapping[str, bytes] | None = None,
+) -> pathlib.Path:
+    """Write a pure wheel with these files and further metadata files; the same arguments give the same bytes."""
+    folder = f"{name}-{version}.dist-info"
     metadata = [
         "Metadata-Version: 2.1",
         f"Name: {name}",
@@ -28,10 +42,12 @@ def build(name: str, version: str, requires: list[str], directory: str | pathlib
         *(f"Requires-Dist: {requirement}" for requirement in requires),
     ]
     wheel = ["Wheel-Version: 1.0", "Generator: llmops.vllm", "Root-Is-Purelib: true", "Tag: py3-none-any"]
-    files = {f"{info}/METADATA": metadata, f"{info}/WHEEL": wheel}
-    contents = {path: ("\n".join(lines) + "\n").encode() for path, lines in files.items()}
+    texts = {"METADATA": metadata, "WHEEL": wheel}
+    contents = dict(files or {})
+    contents |= {f"{folder}/{path}": ("\n".join(lines) + "\n").encode() for path, lines in texts.items()}
+    contents |= {f"{folder}/{path}": content for path, content in (info or {}).items()}
     record = [f"{path},sha256={_digest(content)},{len(content)}" for path, content in contents.items()]
-    contents[f"{info}/RECORD"] = ("\n".join([*record, f"{info}/RECORD,,"]) + "\n").encode()
+    contents[f"{folder}/RECORD"] = ("\n".join([*record, f"{folder}/RECORD,,"]) + "\n").encode()
 
     target = pathlib.Path(directory) / f"{name}-{version}-py3-none-any.whl"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCENARIOS = {"default": ["create", "check", "converge", "idempotence", "verify"]}
+SCENARIOS = {"default": ["destroy", "create", "check", "converge", "idempotence", "verify"]}
 STEP_SECONDS = 1800
 STEPS = [(scenario, step) for scenario, steps in SCENARIOS.items() for step in steps]
 failed: set[str] = set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
-from tools.sandbox.layout import HOSTS, MODEL_NAME, SECRETS  # noqa: E402
+from tools.sandbox.layout import HOSTS, INVENTORY, MODEL_NAME, SECRETS  # noqa: E402
 
 ADDRESS = {host.name: host.address for host in HOSTS}
 SERVERS = [host.name for host in HOSTS if host.name.startswith("gpu")]
@@ -22,6 +24,13 @@ BALANCERS = [host.name for host in HOSTS if host.name.startswith("lb")]
 
 def host(name: str) -> testinfra.host.Host:
     return testinfra.get_host(f"docker://llmops-{name}")
+
+
+def ansible(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run an ansible command as an operator would, against the sandbox, and return what it printed, without colours."""
+    env = {name: value for name, value in os.environ.items() if name not in ("ANSIBLE_FORCE_COLOR", "PY_COLORS")}
+    env |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    return subprocess.run([command[0], "-i", str(INVENTORY), *command[1:]], capture_output=True, text=True, env=env)
 
 
 @dataclass

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from typing import Any
 
 import pytest
-from conftest import SERVERS, Client, host
-
-INVENTORY = os.path.join(os.environ["MOLECULE_PROJECT_DIRECTORY"], "inventories", "sandbox")  # noqa: PTH118
+from conftest import SERVERS, Client, ansible, host
 
 # case: (settings, words that the operator reads)
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -47,18 +43,7 @@ def verdicts() -> dict[str, dict[str, Any]]:
         "configs": configs,
         "report_only": True,
     }
-    command = [
-        "ansible",
-        SERVERS[0],
-        "-i",
-        INVENTORY,
-        "-m",
-        "llmops.vllm.vllm_config_check",
-        "-a",
-        json.dumps(arguments),
-    ]
-    env = dict(os.environ, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = ansible("ansible", SERVERS[0], "-m", "llmops.vllm.vllm_config_check", "-a", json.dumps(arguments))
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout.split("=>", 1)[1])["results"]
     return {row["name"]: row for row in results}
@@ -78,9 +63,8 @@ def test_bad_setting_is_refused_in_words(verdicts: dict[str, dict[str, Any]], ca
 
 def test_bad_flag_stops_the_run_before_anything_that_serves_changed(client: Client) -> None:
     before = serving()
-    command = ["ansible-playbook", "llmops.vllm.site", "-i", INVENTORY, "--limit", SERVERS[0], "--tags", "stage"]
-    flags = {"vllm_flags": {"max-num-seq": 16, "enforce-eager": True}}
-    done = subprocess.run([*command, "-e", json.dumps(flags)], capture_output=True, text=True)
+    wish = json.dumps({"vllm_flags": {"max-num-seq": 16, "enforce-eager": True}})
+    done = ansible("ansible-playbook", "llmops.vllm.site", "--limit", SERVERS[0], "--tags", "stage", "-e", wish)
     assert done.returncode != 0
     assert "max-num-seqs" in done.stdout, done.stdout[-3000:]
     assert serving() == before

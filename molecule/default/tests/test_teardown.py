@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
 
-from conftest import ADDRESS, BALANCERS, SERVERS, Client, host
+from conftest import ADDRESS, BALANCERS, SERVERS, Client, ansible, host
 
-INVENTORY = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "inventories" / "sandbox"
 GONE = SERVERS[2]
 
 
 def test_absent_host_leaves_the_fleet_and_nothing_behind(client: Client, tmp_path: pathlib.Path) -> None:
     wish = tmp_path / "wish.yml"
     wish.write_text(f"all:\n  hosts:\n    {GONE}: {{vllm_state: absent}}\n")
-    command = ["ansible-playbook", "llmops.vllm.site", "-i", str(INVENTORY), "-i", str(wish)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["ansible-playbook", "llmops.vllm.site", "-i", str(wish)]
+    done = ansible(*command)
     assert done.returncode == 0, done.stdout[-3000:]
 
     server = host(GONE)
@@ -30,6 +27,6 @@ def test_absent_host_leaves_the_fleet_and_nothing_behind(client: Client, tmp_pat
         assert f"{ADDRESS[GONE]}:8000" not in host(balancer).check_output("cat /etc/nginx/nginx.conf")
         assert client.chat(balancer).status == 200
 
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = ansible(*command)
     assert again.returncode == 0
     assert again.stdout.count("changed=0") == again.stdout.count("unreachable=0"), again.stdout[-1500:]
