@@ -24,3 +24,7 @@ def main() -> None:
     from vllm.fake.server import serve
 
     sys.exit(serve(args, config))
+
+
+if __name__ == "__main__":
+    main()
