@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
+from tools.sandbox.environment import for_ansible  # noqa: E402
 from tools.sandbox.layout import HOSTS, INVENTORY, MODEL_NAME, SECRETS  # noqa: E402
 
 ADDRESS = {host.name: host.address for host in HOSTS}
@@ -28,7 +28,9 @@ def host(name: str) -> testinfra.host.Host:
 
 def ansible(*command: str) -> subprocess.CompletedProcess[str]:
     """Run an ansible command as an operator would, against the sandbox, and return what it printed, without colours."""
-    env = {name: value for name, value in os.environ.items() if name not in ("ANSIBLE_FORCE_COLOR", "PY_COLORS")}
+    env = for_ansible()  # the sandbox's configuration instead of molecule's, which sends failures elsewhere
+    for name in ("ANSIBLE_FORCE_COLOR", "PY_COLORS"):
+        env.pop(name, None)
     env |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     return subprocess.run([command[0], "-i", str(INVENTORY), *command[1:]], capture_output=True, text=True, env=env)
 
