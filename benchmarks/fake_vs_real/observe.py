@@ -32,11 +32,12 @@ class Server:
     def __init__(self, command: str, model: str, **settings: Any) -> None:
         config = {"model": model, "host": "127.0.0.1", "port": PORT, "served-model-name": ["m"], "api-key": [KEY]}
         config |= {"max-model-len": 1024, "max-num-seqs": 4, "kv-cache-memory-bytes": 67108864, "enforce-eager": True}
-        config |= {"distributed-executor-backend": "mp", "shutdown-timeout": 30, "max-num-queued-reqs": 4, **settings}
+        config |= {"distributed-executor-backend": "uni", "shutdown-timeout": 30, "max-num-queued-reqs": 4, **settings}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
             file.write("".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items()))
         env = dict(os.environ, VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-        env |= {"VLLM_NO_USAGE_STATS": "1", "FAKE_VLLM_ITL_MS": "5", "VLLM_HOST_IP": "127.0.0.1"}
+        env |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "fork", "VLLM_HOST_IP": "127.0.0.1"}
+        env |= {"GLOO_SOCKET_IFNAME": "lo", "FAKE_VLLM_ITL_MS": "5"}
         self.process = subprocess.Popen(
             [command, "serve", "--config", file.name],
             env=env,

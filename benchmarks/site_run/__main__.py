@@ -52,7 +52,7 @@ def main() -> int:
     print(f"\nThe {SLOWEST} slowest tasks (wall seconds, all hosts side by side):\n\n| task | s |\n|---|---|")
     slowest = re.findall(r"^(.+?) -{2,} ([\d.]+)s$", done.stdout, re.MULTILINE)
     for title, seconds in slowest[:SLOWEST]:
-        print(f"| {title} | {seconds} |")
+        print(f"| {title.replace(' | ', ', ').replace('llmops.vllm.', '').replace(' : ', ': ')} | {seconds} |")
     return 0
 
 
