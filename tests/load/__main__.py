@@ -5,40 +5,59 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import pathlib
+import signal
 import ssl
 import sys
+from dataclasses import asdict
 
 from . import report
 from .http import Server
-from .run import Load, Runner
+from .run import Load, Mix, Runner
 
 
-def _span(text: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
-    return int(low), int(high or low)
+def _mix(text: str) -> Mix:
+    spans = []
+    for part in text.split(","):
+        span, _, weight = part.partition("*")
+        low, _, high = span.partition("-")
+        spans.append((int(low), int(high or low), float(weight or 1)))
+    return tuple(spans)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--url", action="append", required=True, help="base URL with /v1; several are used in turn")
-    parser.add_argument("--key-file", required=True, help="file that holds the API key and nothing else")
+    parser.add_argument(
+        "--key-file", "--api-key-file", required=True, help="file that holds the API key and nothing else"
+    )
     parser.add_argument("--ca", help="certificate authority to trust")
     parser.add_argument("--model", required=True)
     parser.add_argument("--requests", type=int, default=100, help="at most so many")
-    parser.add_argument("--seconds", type=float, default=600, help="start none after so many seconds")
+    parser.add_argument("--seconds", "--duration", type=float, default=600, help="start none after so many seconds")
     parser.add_argument("--workers", type=int, default=8, help="closed loop: requests at a time")
     parser.add_argument("--think", type=float, default=0, help="closed loop: seconds between answer and next request")
     parser.add_argument("--rate", type=float, help="open loop: requests a second, Poisson arrivals")
     parser.add_argument("--streamed", type=float, default=0.5, help="share of the requests, 0 to 1")
-    parser.add_argument("--words", type=_span, default=(5, 50), help="of a prompt, N or N-M")
-    parser.add_argument("--tokens", type=_span, default=(4, 32), help="of an answer, N or N-M, asked for exactly")
+    mix = "N, N-M, or several of them with weights: 4-32*9,600-800*1"
+    parser.add_argument("--words", type=_mix, default="5-50", help=f"of a prompt: {mix}")
+    parser.add_argument("--tokens", type=_mix, default="4-32", help=f"of an answer, asked for exactly: {mix}")
     parser.add_argument("--completions", action="store_true", help="/completions instead of /chat/completions")
     parser.add_argument("--new-connections", action="store_true", help="one connection for each request")
     parser.add_argument("--timeout", type=float, default=120, help="seconds for a whole request")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", help="write the result as JSON")
-    parser.add_argument("--allow-begun", action="store_true", help="exit 0 when only begun answers were lost")
+    parser.add_argument(
+        "--allow-begun",
+        "--allow-truncated-after-first-byte",
+        type=int,
+        nargs="?",
+        const=math.inf,
+        default=0,
+        metavar="N",
+        help="exit 0 when only answers that had begun were lost, and at most N of them (any number without N)",
+    )
     return parser.parse_args()
 
 
@@ -61,13 +80,21 @@ def main() -> int:
         seed=arguments.seed,
     )
     runner = Runner(servers, load, arguments.model, pathlib.Path(arguments.key_file).read_text().strip())
-    seconds = asyncio.run(runner.run())
-    result = report.summary(runner.outcomes, seconds)
+    seconds = asyncio.run(_run(runner))
+    result = {"load": asdict(load), "urls": arguments.url, **report.summary(runner.outcomes, seconds)}
     print(report.text(result))
     if arguments.out:
         pathlib.Path(arguments.out).write_text(json.dumps(result, indent=1) + "\n")
-    lost = result["failed_before_first_byte"] if arguments.allow_begun else result["failed"]
-    return 0 if lost == 0 else 1
+    begun = result["failed"] - result["failed_before_first_byte"]
+    good = result["requests"] > 0 and result["failed_before_first_byte"] == 0 and begun <= arguments.allow_begun
+    return 0 if good else 1
+
+
+async def _run(runner: Runner) -> float:
+    """Run to the end, or until a signal: what was measured until then is reported."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, runner.stop)
+    return await runner.run()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ LINE_LIMIT = 1 << 20
 class Broken(Exception):
     """The connection ended before the answer did; ``stage`` says where: connect, tls, first_byte or body."""
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: str, reason: str, received: int = 0) -> None:
         super().__init__(reason)
-        self.stage = stage
+        self.stage, self.received = stage, received
 
 
 @dataclass
@@ -89,10 +89,12 @@ class Server:
             head = await connection.reader.readuntil(b"\r\n\r\n")
         except (OSError, EOFError) as error:
             connection.close()
-            partial = getattr(error, "partial", b"")
-            raise Broken(
-                "body" if partial else "first_byte", f"{type(error).__name__}, {len(partial)} bytes"
-            ) from error
+            begun = len(getattr(error, "partial", b""))
+            stage = "body" if begun else "first_byte"
+            raise Broken(stage, f"{type(error).__name__}, {begun} bytes", begun) from error
+        except BaseException:  # cancelled by a time limit, too: nobody may use this connection again
+            connection.close()
+            raise
         connection.used += 1
         status, *rows = head.decode("latin-1").split("\r\n")
         pairs = (row.split(":", 1) for row in rows if ":" in row)
@@ -115,6 +117,9 @@ class Server:
         except (OSError, EOFError, ValueError) as error:
             connection.close()
             raise Broken("body", f"{type(error).__name__}: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         if self.keep_alive and answer.headers.get("connection", "").lower() != "close":
             self.idle.append(connection)
         else:

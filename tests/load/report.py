@@ -22,7 +22,12 @@ def percentiles(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """Return the result as it is written to the JSON file. TTFT and ITL are of streamed requests, in seconds."""
+    """Return the result as it is written to the JSON file, in seconds.
+
+    TTFT, ITL and TPOT are of good streamed requests. ITL is between arrivals, which may bring several tokens; TPOT is
+    per token. Lag is how much later than due the requests of an open loop were sent: above some milliseconds the
+    client, not the server, is what was measured.
+    """
     good = [outcome for outcome in outcomes if outcome.verdict == GOOD]
     bad = [outcome for outcome in outcomes if outcome.verdict != GOOD]
     streams = [outcome for outcome in good if outcome.ask.stream]
@@ -37,15 +42,20 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "tokens": sum(outcome.ask.tokens for outcome in good),
         "ttft": percentiles([outcome.ttft for outcome in streams if outcome.ttft is not None]),
         "itl": percentiles([gap for outcome in streams for gap in outcome.itl]),
+        "tpot": percentiles([outcome.tpot for outcome in streams if outcome.tpot is not None]),
         "e2e": percentiles([outcome.seconds for outcome in good]),
+        "lag": percentiles([outcome.lag for outcome in outcomes if outcome.lag is not None]),
         "failures": [
             {
                 "time": round(outcome.start, 3),
+                "seconds": round(outcome.seconds, 3),
                 "url": outcome.url,
                 "verdict": outcome.verdict,
                 "reason": outcome.reason,
                 "request_id": outcome.request_id,
                 "received_bytes": outcome.received_bytes,
+                "began": outcome.began,
+                "tokens": outcome.ask.tokens,
                 "stream": outcome.ask.stream,
                 "reused_connection": outcome.reused,
             }
@@ -63,7 +73,7 @@ def text(result: dict[str, Any]) -> str:
         "{requests} requests ({streamed} streamed) in {seconds} s: {good} good, {failed} failed,".format(**counts)
         + f" {result['failed_before_first_byte']} of them before the first byte"
     ]
-    for name in ("ttft", "itl", "e2e"):
+    for name in ("ttft", "itl", "tpot", "e2e", "lag"):
         if result[name]:
             values = "  ".join(f"{key} {value * 1000:.0f}" for key, value in result[name].items())
             lines.append(f"{name.upper():<5} ms  {values}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +36,11 @@ class Outcome:
     request_id: str = ""
     received_bytes: int = 0
     ttft: float | None = None
+    tpot: float | None = None
     seconds: float = 0
     itl: list[float] = field(default_factory=list)
     reused: bool = False
+    lag: float | None = None  # open loop: how much later than due it was sent, by this client's fault
 
     @property
     def began(self) -> bool:
@@ -58,8 +61,11 @@ async def perform(server: Server, ask: Ask, model: str, key: str, timeout: float
     except asyncio.TimeoutError:
         outcome.fail("timeout", f"no end after {timeout:g} s")
     except Broken as error:
+        outcome.received_bytes = outcome.received_bytes or error.received
         stage = {"first_byte": "reset_before_first_byte", "body": "truncated"}.get(error.stage, error.stage)
         outcome.fail(stage, str(error))
+    except (ValueError, IndexError, asyncio.LimitOverrunError) as error:
+        outcome.fail("garbage", f"no HTTP: {error}")
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -80,24 +86,26 @@ async def _perform(server: Server, ask: Ask, model: str, key: str, outcome: Outc
     outcome.reused = connection.used > 1
     outcome.request_id = answer.headers.get("x-request-id", "")
     # The head of an error is the balancer's own; a byte of an answer is a byte of a 200.
-    outcome.received_bytes = 1 if answer.status == 200 else 0
+    good = answer.status == 200
+    outcome.received_bytes = 1 if good else 0
     pieces: list[bytes] = []
-    last = started
-    async for piece in server.body(connection, answer):
-        now = time.monotonic()
-        if answer.status == 200:
-            outcome.received_bytes += len(piece)
-            if outcome.ttft is None:
-                outcome.ttft = now - started
-            else:
-                outcome.itl.append(now - last)
-        last = now
-        pieces.append(piece)
+    arrivals: list[tuple[int, float]] = []  # bytes of the body until then, seconds since the request
+    size = 0
+    try:
+        async for piece in server.body(connection, answer):
+            pieces.append(piece)
+            size += len(piece)
+            if good:
+                outcome.received_bytes += len(piece)
+                arrivals.append((size, time.monotonic() - started))
+    except Broken:
+        if good:
+            raise
     text = b"".join(pieces)
-    if answer.status != 200:
+    if not good:
         outcome.fail(f"http_{answer.status}", text.decode(errors="replace"))
     elif ask.stream:
-        _judge_stream(text, outcome)
+        _judge_stream(text, arrivals, outcome)
     else:
         _judge_plain(text, outcome)
 
@@ -112,27 +120,44 @@ def _judge_plain(text: bytes, outcome: Outcome) -> None:
     _judge(choice.get("finish_reason"), usage.get("completion_tokens"), outcome)
 
 
-def _judge_stream(text: bytes, outcome: Outcome) -> None:
-    events = [line[5:].strip() for line in text.decode(errors="replace").split("\n") if line.startswith("data:")]
-    finish, count = None, None
-    for event in events:
-        if event == "[DONE]":
+def _judge_stream(text: bytes, arrivals: list[tuple[int, float]], outcome: Outcome) -> None:
+    finish, count, event, events, end = None, None, b"", 0, 0
+    carriers: list[int] = []  # numbers of the arrivals that brought tokens
+    for line in text.split(b"\n"):
+        end += len(line) + 1
+        if not line.startswith(b"data:"):
+            continue
+        event, events = line[5:].strip(), events + 1
+        if event == b"[DONE]":
             continue
         try:
             document = json.loads(event)
             if "error" in document:
-                outcome.fail("sse_error", event)
+                outcome.fail("sse_error", event.decode(errors="replace"))
                 return
-            choices = document.get("choices") or []
-            finish = next((choice["finish_reason"] for choice in choices if choice.get("finish_reason")), finish)
+            for choice in document.get("choices") or []:
+                finish = choice.get("finish_reason") or finish
+                if "role" not in choice.get("delta", ()):  # the first event of a chat carries no token
+                    carriers.append(bisect_left(arrivals, (end - 1,)))
             count = (document.get("usage") or {}).get("completion_tokens", count)
         except (ValueError, AttributeError, TypeError):
             outcome.fail("garbage", f"event {event[:200]!r}")
             return
-    if not events or events[-1] != "[DONE]":
-        outcome.fail("truncated", f"ends without [DONE] after {len(events)} events")
+    if event != b"[DONE]":
+        outcome.fail("truncated", f"ends without [DONE] after {events} events")
         return
+    _time(carriers, arrivals, outcome)
     _judge(finish, count, outcome)
+
+
+def _time(carriers: list[int], arrivals: list[tuple[int, float]], outcome: Outcome) -> None:
+    """Times of tokens: what arrived together counts as one gap; usage and [DONE] are no tokens."""
+    times = [arrivals[number][1] for number in dict.fromkeys(carriers) if number < len(arrivals)]
+    if times:
+        outcome.ttft = times[0]
+        outcome.itl = [later - earlier for earlier, later in zip(times, times[1:])]
+        if outcome.ask.tokens > 1:
+            outcome.tpot = (times[-1] - times[0]) / (outcome.ask.tokens - 1)
 
 
 def _judge(finish: str | None, count: int | None, outcome: Outcome) -> None:

@@ -14,6 +14,9 @@ from .request import GOOD, Ask, Outcome, perform
 
 PROGRESS_SECONDS = 10
 
+# Spans with weights: ((4, 32, 9), (600, 800, 1)) is nine short ones for each long one.
+Mix = tuple[tuple[int, int, float], ...]
+
 
 @dataclass(frozen=True)
 class Load:
@@ -25,8 +28,8 @@ class Load:
     rate: float | None = None  # requests a second; None is the closed loop
     think: float = 0
     streamed: float = 0.5  # share of the requests
-    words: tuple[int, int] = (5, 50)
-    tokens: tuple[int, int] = (4, 32)
+    words: Mix = ((5, 50, 1),)
+    tokens: Mix = ((4, 32, 1),)
     chat: bool = True
     timeout: float = 120
     seed: int = 1
@@ -39,7 +42,12 @@ def asks(load: Load) -> Iterator[Ask]:
         due += load.streamed
         stream = due >= 1
         due -= stream
-        yield Ask(dice.randint(*load.words), dice.randint(*load.tokens), stream, load.chat)
+        yield Ask(_draw(dice, load.words), _draw(dice, load.tokens), stream, load.chat)
+
+
+def _draw(dice: random.Random, mix: Mix) -> int:
+    low, high, _ = dice.choices(mix, [weight for _, _, weight in mix])[0]
+    return dice.randint(low, high)
 
 
 def arrivals(load: Load) -> Iterator[float]:
@@ -57,6 +65,11 @@ class Runner:
         self.servers, self.load, self.model, self.key = servers, load, model, key
         self.outcomes: list[Outcome] = []
         self.sent = 0
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Start no further request; those that run may end."""
+        self.stopped = True
 
     async def run(self) -> float:
         """Send everything and return the seconds that it took."""
@@ -69,17 +82,19 @@ class Runner:
                 connection.close()
         return time.monotonic() - begin
 
-    async def _one(self, ask: Ask) -> None:
+    async def _one(self, ask: Ask, lag: float | None = None) -> None:
         server = self.servers[self.sent % len(self.servers)]
         self.sent += 1
-        self.outcomes.append(await perform(server, ask, self.model, self.key, self.load.timeout))
+        outcome = await perform(server, ask, self.model, self.key, self.load.timeout)
+        outcome.lag = lag
+        self.outcomes.append(outcome)
 
     async def _closed(self, begin: float) -> None:
         queue = asks(self.load)
 
         async def worker() -> None:
             for ask in queue:
-                if time.monotonic() - begin > self.load.seconds:
+                if self.stopped or time.monotonic() - begin > self.load.seconds:
                     return
                 await self._one(ask)
                 await asyncio.sleep(self.load.think)
@@ -92,7 +107,9 @@ class Runner:
             if at > self.load.seconds:
                 break
             await asyncio.sleep(max(0, begin + at - time.monotonic()))
-            task = asyncio.create_task(self._one(ask))
+            if self.stopped:
+                break
+            task = asyncio.create_task(self._one(ask, time.monotonic() - begin - at))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -20,113 +21,27 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api, _vllm_probe
 
 from tests.fakes.vllm import build
-from tools import tiny_model
+from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that, lay_out, starter
 
-KEY = "k" * 32
-AWAIT_SECONDS = 15
 PROBE = pathlib.Path(_vllm_probe.__file__)
-
-
-def await_that(condition: Callable[[], Any], what: str) -> Any:
-    limit = time.monotonic() + AWAIT_SECONDS
-    while time.monotonic() < limit:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if value := condition():
-                return value
-        time.sleep(0.02)
-    pytest.fail(f"not within {AWAIT_SECONDS} s: {what}")
+MEASURED = pathlib.Path(build.__file__).parent / "metrics_0.32.json"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The wheel's contents, as an installer would lay them out, and two models."""
-    base = tmp_path_factory.mktemp("fake")
-    with zipfile.ZipFile(build.build(base)) as wheel:
-        wheel.extractall(base / "site")
-    for variant in "ab":
-        tiny_model.write(base / variant, variant)
-    return base
-
-
-class Fake:
-    """A running fake server."""
-
-    def __init__(self, base: pathlib.Path, name: str, env: dict[str, str], **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        model = settings.pop("model", str(base / "a"))
-        config = {"model": model, "host": "127.0.0.1", "port": self.port, "served-model-name": ["m", "m@a"]}
-        config |= {"api-key": [KEY], "max-num-seqs": 4, "max-model-len": 4096, "shutdown-timeout": 20, **settings}
-        path = base / f"{name}.yaml"
-        path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items()))
-        self.replica = _vllm_api.Replica(f"http://127.0.0.1:{self.port}", KEY, 5)
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", "--config", str(path)]
-        quick = {"PYTHONPATH": str(base / "site"), "FAKE_VLLM_START_SECONDS": "0.05", "FAKE_VLLM_TTFT_MS": "5"}
-        self.process = subprocess.Popen(command, env={**os.environ, **quick, **env}, stderr=subprocess.PIPE)
-
-    def get(self, path: str, key: str = KEY) -> int:
-        return self.call("GET", path, key=key)[0]
-
-    def call(self, method: str, path: str, body: Any = None, key: str = KEY) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=AWAIT_SECONDS)
-        try:
-            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def complete(self, tokens: int = 4, **options: Any) -> tuple[int, str]:
-        body = {"model": "m", "prompt": "hello", "max_tokens": tokens, "ignore_eos": True, **options}
-        return self.call("POST", "/v1/completions", body)
-
-    def stream(self, tokens: int) -> http.client.HTTPResponse:
-        """Begin a stream and return it after its first event."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=AWAIT_SECONDS)
-        body = {"model": "m", "prompt": "x", "max_tokens": tokens, "stream": True}
-        connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {KEY}"})
-        answer = connection.getresponse()
-        assert b"data:" in answer.readline()
-        return answer
-
-    def children(self) -> dict[str, int]:
-        """Engine and worker, by the names that they give themselves."""
-        found, parents = {}, [self.process.pid]
-        while parents:
-            pid = parents.pop()
-            for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                found[pathlib.Path(f"/proc/{child}/comm").read_text().strip()] = int(child)
-                parents.append(int(child))
-        return found
-
-    def fault(self, kind: str, **options: Any) -> None:
-        assert self.call("POST", "/fake/fault", {"kind": kind, **options})[0] == 200
+    return lay_out(tmp_path_factory.mktemp("fake"))
 
 
 @pytest.fixture
 def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    started: list[Fake] = []
-
-    def begin(env: dict[str, str] | None = None, **settings: Any) -> Fake:
-        fake = Fake(site, f"{request.node.name[:40].replace('/', '_')}-{len(started)}", env or {}, **settings)
-        started.append(fake)
-        await_that(lambda: fake.get("/health") == 200, "the fake serves")
-        return fake
-
-    yield begin
-    for fake in started:
-        with contextlib.suppress(OSError):
-            for pid in [*fake.children().values(), fake.process.pid]:
-                os.kill(pid, signal.SIGKILL)
-        fake.process.wait(5)
+    with starter(site, request.node.name) as begin:
+        yield begin
 
 
 def test_answers_as_a_replica_for_the_modules(start: Callable[..., Fake]) -> None:
     fake = start()
     assert fake.complete(7)[0] == 200
-    seen = _vllm_api.look(fake.replica)
+    seen = _vllm_api.look(_vllm_api.Replica(fake.url, KEY, 5))
     assert (seen["health"], seen["model"], seen["revision"], seen["running"]) == ("ok", "m", "a", 0)
     assert seen["kv_cache_tokens"] > 0
 
@@ -145,7 +60,8 @@ def test_key_guards_v1_only(start: Callable[..., Fake]) -> None:
     fake = start()
     assert fake.get("/v1/models", key="wrong") == 401
     assert fake.get("/metrics", key="wrong") == 200
-    assert fake.get("/tokenize", key="wrong") == 200
+    status, text = fake.call("POST", "/tokenize", {"prompt": "hello"}, key="wrong")
+    assert (status, json.loads(text)["count"]) == (200, 5)
 
 
 @pytest.mark.parametrize("process", ["VLLM::EngineCor", "VLLM::Worker"])
@@ -164,6 +80,14 @@ def test_frozen_engine_or_worker_leaves_everything_but_generation_at_200(
     await_that(lambda: fake.complete(1)[0] == 200, "generation goes on")
 
 
+def refuses(fake: Fake) -> bool:
+    try:
+        assert fake.complete()[0] == 500
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("process", ["VLLM::EngineCor", "VLLM::Worker"])
 def test_killed_engine_or_worker_ends_streams_with_an_error_inside_200_and_the_server_with_exit_status_0(
     start: Callable[..., Fake], process: str
@@ -175,7 +99,8 @@ def test_killed_engine_or_worker_ends_streams_with_an_error_inside_200_and_the_s
     assert stream.status == 200
     assert '"error"' in rest
     assert "[DONE]" in rest
-    assert fake.complete()[0] == 500
+    await_that(lambda: refuses(fake), "the port closes while the server still lives")
+    assert fake.process.poll() is None
     assert fake.process.wait(AWAIT_SECONDS) == 0
 
 
@@ -189,7 +114,7 @@ def test_drain_finishes_streams_and_answers_500_to_new_requests_while_health_is_
     assert "cannot schedule new futures after shutdown" in fake.complete()[1]
     assert fake.get("/health") == 200
     rest = stream.read().decode()
-    assert '"finish_reason": "length"' in rest
+    assert '"finish_reason":"length"' in rest
     assert "[DONE]" in rest
     assert '"error"' not in rest
     assert fake.process.wait(AWAIT_SECONDS) == 0
@@ -218,16 +143,25 @@ def test_idle_connections_are_closed_after_the_keep_alive_time(start: Callable[.
         assert idle.recv(4096) == b""
 
 
-def test_full_queue_is_503_and_counted(start: Callable[..., Fake]) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_full_queue_is_503_and_counted(start: Callable[..., Fake], streamed: bool) -> None:
     fake = start(**{"max-num-seqs": 1, "max-num-queued-reqs": 1})
-    stream = fake.stream(300)
-    status, text = fake.complete()
+    stream = fake.stream(2000)
+    status, text = fake.complete(stream=streamed)
     assert (status, json.loads(text)["error"]["code"]) == (503, 503)
-    assert (
-        'admission_rejections_total{engine="0",model_name="m",reason="queue_full"} 1.0'
-        in fake.call("GET", "/metrics")[1]
-    )
+    assert fake.metric('vllm:admission_rejections_total{model_name="m",reason="max_num_queued_reqs"}') == 1
     stream.close()
+
+
+def test_burst_of_streams_over_the_limit_gets_the_refusal_inside_http_200(start: Callable[..., Fake]) -> None:
+    fake = start({"FAKE_VLLM_ADMISSION_MS": "300"}, **{"max-num-queued-reqs": 2})
+    burst = [fake.post(50, stream=True) for _ in range(5)]
+    answers = [connection.getresponse() for connection in burst]
+    texts = [answer.read().decode() for answer in answers]
+    assert [answer.status for answer in answers] == [200] * 5
+    refused = [text for text in texts if '"code":503' in text]
+    assert len(refused) == 3
+    assert all(text.endswith("data: [DONE]\n\n") for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -301,3 +235,206 @@ def test_wheel_is_deterministic_and_has_the_command(tmp_path: pathlib.Path) -> N
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as wheel:
         assert b"vllm = vllm.entrypoints.cli.main:main" in wheel.read("vllm-0.32.0+fake.dist-info/entry_points.txt")
+
+
+def test_metrics_have_the_names_types_labels_and_buckets_that_were_measured(start: Callable[..., Fake]) -> None:
+    fake = start()
+    fake.complete()
+    page = fake.call("GET", "/metrics")[1]
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
+    rows = re.findall(r"^([a-z_A-Z0-9:]+)(?:\{(.*)\})? \S+$", page, re.MULTILINE)
+    for name, measured in json.loads(MEASURED.read_text()).items():
+        if name.startswith("http_request_duration") and name.endswith("_created"):
+            continue
+        assert types.get(name) == measured["type"], name
+        endings = ("", "_bucket", "_count", "_sum") if measured["type"] == "histogram" else ("",)
+        found = [dict(re.findall(r'(\w+)="([^"]*)"', told)) for row, told in rows if row in [name + e for e in endings]]
+        assert found, name
+        for key in ("le", "reason", "source", "finished_reason", "sleep_state"):
+            values = list(dict.fromkeys(labels[key] for labels in found if key in labels))
+            assert values == measured.get(key, []), (name, key)
+        labels = {label for one in found for label in one} - {"le"}
+        if name == "vllm:cache_config_info":
+            assert labels <= set(measured["labels"])
+            continue
+        assert sorted(labels) == measured["labels"], name
+
+
+def test_http_requests_are_counted_as_vllm_counts_them(start: Callable[..., Fake]) -> None:
+    fake = start()
+    fake.complete()
+    fake.get("/nowhere")
+    page = fake.call("GET", "/metrics")[1]
+    assert 'http_requests_total{handler="/v1/completions",method="POST",status="2xx"} 1.0' in page
+    assert 'handler="none"' in page
+    assert "/health" not in page
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_client_that_leaves_frees_its_slot(start: Callable[..., Fake], streamed: bool) -> None:
+    fake = start(**{"max-num-seqs": 1})
+    first = fake.post(4000, stream=streamed)
+    await_that(lambda: fake.busy() == (1, 0), "the request runs")
+    second = fake.post(4000, stream=streamed)
+    await_that(lambda: fake.busy() == (1, 1), "the next one waits")
+    second.close()
+    await_that(lambda: fake.busy() == (1, 0), "who leaves the queue is forgotten")
+    first.close()
+    await_that(lambda: fake.busy() == (0, 0), "who leaves the engine is forgotten")
+    assert fake.metric('vllm:request_success_total{engine="0",finished_reason="abort",model_name="m"}') == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ([1, 2], 400),
+        ("text", 400),
+        ({"prompt": 5}, 400),
+        ({"prompt": "x", "max_tokens": 0}, 400),
+        ({"prompt": "x"}, 200),
+    ]
+    + [({"prompt": "x", "model": "no"}, 404), ({"prompt": "x" * 5000}, 400), ({"prompt": [1, 2]}, 200)],
+)
+def test_odd_bodies_are_answered(start: Callable[..., Fake], body: Any, status: int) -> None:
+    assert start().call("POST", "/v1/completions", body)[0] == status
+
+
+def test_bodies_in_chunks_and_broken_requests(start: Callable[..., Fake]) -> None:
+    fake = start()
+    body = json.dumps({"prompt": "x", "max_tokens": 1}).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", fake.port), 5) as client:
+        client.sendall(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    with socket.create_connection(("127.0.0.1", fake.port), 5) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 400")
+
+
+def test_answers_end_by_themselves_unless_told_to_ignore_that(start: Callable[..., Fake]) -> None:
+    fake = start({"FAKE_VLLM_EOS_TOKENS": "3"})
+
+    def ended(**options: Any) -> tuple[str, int]:
+        told = json.loads(fake.complete(8, **options)[1])
+        return told["choices"][0]["finish_reason"], told["usage"]["completion_tokens"]
+
+    assert ended() == ("length", 8)
+    assert ended(ignore_eos=False) == ("stop", 3)
+    assert ended(ignore_eos=False, min_tokens=6) == ("stop", 6)
+
+
+def test_stream_interval_joins_tokens_but_usage_counts_them(start: Callable[..., Fake]) -> None:
+    fake = start(**{"stream-interval": 10})
+    text = fake.complete(25, stream=True, stream_options={"include_usage": True})[1]
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    assert [len(event["choices"][0]["text"]) for event in events[:-1]] == [1, 10, 10, 4]
+    assert events[-1]["usage"]["completion_tokens"] == 25
+
+
+def test_urgent_requests_pass_the_queue_with_the_priority_policy(start: Callable[..., Fake]) -> None:
+    fake = start(**{"max-num-seqs": 1, "scheduling-policy": "priority"})
+    waiting = [fake.post(tokens) for tokens in (100, 300)]
+    await_that(lambda: fake.busy() == (1, 1), "one runs and one waits")
+    assert fake.complete(1, priority=-1)[0] == 200
+    assert fake.busy() == (1, 0), "the one that came later is done, the other has only begun"
+    for connection in waiting:
+        connection.close()
+
+
+def test_full_kv_cache_preempts_and_everything_still_ends(start: Callable[..., Fake]) -> None:
+    fake = start(**{"kv-cache-memory-bytes": 512 * 120})
+    connections = [fake.post(60) for _ in range(4)]
+    for connection in connections:
+        assert json.loads(connection.getresponse().read())["usage"]["completion_tokens"] == 60
+    assert fake.metric('vllm:num_preemptions_total{engine="0",model_name="m"}') > 0
+
+
+@pytest.mark.parametrize("kind", ["freeze_engine", "freeze_worker"])
+def test_freezing_can_be_switched(start: Callable[..., Fake], kind: str) -> None:
+    fake = start()
+    fake.fault(kind)
+    connection = fake.post(1)
+    await_that(lambda: fake.busy() == (1, 0), "the request hangs")
+    steps = fake.metric('vllm:iteration_tokens_total_count{engine="0",model_name="m"}')
+    time.sleep(0.3)
+    assert fake.metric('vllm:iteration_tokens_total_count{engine="0",model_name="m"}') == steps
+    fake.fault("none")
+    assert connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize("kind", ["die", "die_worker"])
+def test_dying_can_be_switched(start: Callable[..., Fake], kind: str) -> None:
+    fake = start()
+    stream = fake.stream(2000)
+    fake.fault(kind)
+    assert '"error"' in stream.read().decode()
+
+
+def test_memory_of_process_and_kv_cache_can_leak(start: Callable[..., Fake]) -> None:
+    fake = start()
+    before = fake.metric("process_resident_memory_bytes")
+    fake.fault("leak", mib=50)
+    assert fake.metric("process_resident_memory_bytes") - before > 40 << 20
+    fake.fault("kv_leak", share=0.7)
+    assert fake.metric('vllm:kv_cache_usage_perc{engine="0",model_name="m"}') == pytest.approx(0.7, abs=0.01)
+
+
+def test_unknown_fault_is_refused_with_those_that_exist(start: Callable[..., Fake]) -> None:
+    status, text = start().call("POST", "/fake/fault", {"kind": "earthquake"})
+    assert status == 400
+    assert "freeze_engine" in text
+
+
+def test_sigkill_of_the_server_leaves_engine_and_worker(start: Callable[..., Fake]) -> None:
+    fake = start()
+    children = fake.children()
+    fake.process.kill()
+    fake.process.wait(5)
+    time.sleep(0.3)
+    try:
+        assert set(children) == {"VLLM::EngineCor", "VLLM::Worker"}
+        assert all(pathlib.Path(f"/proc/{pid}/comm").exists() for pid in children.values())
+    finally:
+        for pid in children.values():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_clean_end_leaves_no_process(start: Callable[..., Fake]) -> None:
+    fake = start()
+    children = fake.children()
+    fake.process.terminate()
+    assert fake.process.wait(AWAIT_SECONDS) == 0
+
+    def gone(pid: int) -> bool:
+        stat = pathlib.Path(f"/proc/{pid}/stat")
+        return not stat.exists() or ") Z " in stat.read_text()
+
+    await_that(lambda: all(gone(pid) for pid in children.values()), "engine and worker end")
+
+
+def test_port_in_use_ends_with_exit_status_1(start: Callable[..., Fake], site: pathlib.Path) -> None:
+    first = start()
+    second = Fake(site, "taken", {}, port=first.port)
+    assert second.process.wait(AWAIT_SECONDS) == 1
+    second.kill()
+
+
+def test_start_refuses_connections_until_the_model_is_loaded(site: pathlib.Path) -> None:
+    fake = Fake(site, "slow-start", {"FAKE_VLLM_START_SECONDS": "1.5"})
+    try:
+        await_that(fake.children, "it starts")
+        with pytest.raises(ConnectionRefusedError):
+            fake.get("/health")
+        await_that(lambda: fake.get("/health") == 200, "it serves")
+    finally:
+        fake.kill()
+
+
+def test_serves_hundreds_of_streams_at_once(start: Callable[..., Fake]) -> None:
+    fake = start({"FAKE_VLLM_ITL_MS": "100"}, **{"max-num-seqs": 1024})
+    connections = [fake.post(5, stream=True) for _ in range(400)]
+    assert all(connection.getresponse().read().endswith(b"[DONE]\n\n") for connection in connections)
+    with contextlib.suppress(http.client.HTTPException):
+        assert fake.busy() == (0, 0)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import pathlib
+import signal
+import ssl
 import statistics
-from typing import Any, Callable
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from tests.fakes.vllm.running import KEY, Fake, await_that, lay_out, starter
 from tests.load import report, run
 from tests.load.http import Server
 from tests.load.request import GOOD, Ask, Outcome, perform
@@ -61,6 +70,11 @@ CASES: dict[str, tuple[str, bool, str]] = {
     "error of the server": (sized({"error": {}}, "500 Internal Server Error"), False, "http_500"),
     "refused for load": (sized({"error": {}}, "503 Service Unavailable"), True, "http_503"),
     "closed without a byte": ("", True, "reset_before_first_byte"),
+    "closed within the head": ("HTTP/1.1 200 OK\r\nConte", True, "truncated"),
+    "no HTTP at all": ("SSH-2.0-x\r\n\r\n", True, "garbage"),
+    "chunk without a size": (f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n", True, "truncated"),
+    "error of the server, cut off": (sized("{}", "502 Bad Gateway", length=50), False, "http_502"),
+    "answer over after [DONE]": (chunked(token("length"), USAGE, DONE, token()), True, "truncated"),
 }
 
 
@@ -93,7 +107,8 @@ def test_verdict(case: str) -> None:
     outcome = answer_with(script, Ask(1, 2, stream))
     assert outcome.verdict == verdict, outcome.reason
     # Only an answer of which a byte had come may be called begun: the promise of the balancer is about the others.
-    assert outcome.began == (verdict not in ("http_500", "http_503", "reset_before_first_byte"))
+    began = not verdict.startswith("http_") and verdict != "reset_before_first_byte" and case != "no HTTP at all"
+    assert outcome.began == began
 
 
 def test_silence_is_a_timeout() -> None:
@@ -186,3 +201,196 @@ def test_run_sends_exactly_what_was_asked_to_every_server(loop: dict[str, Any]) 
     told, spread = asyncio.run(serve())
     assert (told["requests"], told["good"], told["streamed"]) == (40, 40, 20)
     assert spread == [20, 20]
+
+
+def test_request_id_is_kept() -> None:
+    outcome = answer_with(chunked(token(), end=False), Ask(1, 2, True))
+    assert (outcome.request_id, outcome.verdict) == ("abc", "truncated")
+
+
+def test_times_are_of_tokens_alone() -> None:
+    """The first event of a chat, the usage and [DONE] carry no token; what arrives together is one gap."""
+    role = event(choices=[{"delta": {"role": "assistant", "content": ""}}])
+    pieces = [role, token(), token() + token(), token("length"), USAGE.replace("2}", "4}"), DONE]
+
+    async def serve() -> Outcome:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode())
+            for piece in pieces:
+                writer.write(f"{len(piece):x}\r\n{piece}\r\n".encode())
+                await asyncio.sleep(0.1)
+            writer.write(b"0\r\n\r\n")
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+            return await perform(Server(url), Ask(1, 4, True), "m", "k", 5)
+
+    outcome = asyncio.run(serve())
+    assert outcome.verdict == GOOD, outcome.reason
+    assert (outcome.ttft or 0) > 0.08
+    assert len(outcome.itl) == 2
+    assert outcome.tpot == pytest.approx(sum(outcome.itl) / 3)
+
+
+def test_request_that_timed_out_leaves_no_connection_behind() -> None:
+    gone = threading.Event()
+
+    async def serve() -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(65536):
+                pass
+            gone.set()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+            server = Server(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1")
+            assert (await perform(server, Ask(1, 2, True), "m", "k", 0.1)).verdict == "timeout"
+            await asyncio.sleep(0.1)
+            assert server.idle == []
+            assert gone.is_set()
+
+    asyncio.run(serve())
+
+
+def test_unencrypted_answer_to_a_tls_client_is_told_as_tls() -> None:
+    async def serve() -> Outcome:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(10)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+            url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+            return await perform(Server(url, ssl.create_default_context()), Ask(1, 2, True), "m", "k", 5)
+
+    assert asyncio.run(serve()).verdict == "tls"
+
+
+def test_mixes_draw_by_weight_and_the_same_for_the_same_seed() -> None:
+    load = run.Load(requests=5000, seconds=1, tokens=((4, 8, 9), (600, 800, 1)))
+    wanted = [ask.tokens for ask in run.asks(load)]
+    assert sum(count >= 600 for count in wanted) == pytest.approx(500, rel=0.15)
+    assert {4, 8} <= set(wanted)
+    assert all(4 <= count <= 8 or 600 <= count <= 800 for count in wanted)
+    assert wanted == [ask.tokens for ask in run.asks(load)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return lay_out(tmp_path_factory.mktemp("fake"))
+
+
+@pytest.fixture
+def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
+    with starter(site, request.node.name) as begin:
+        yield begin
+
+
+def ask_fake(fake: Fake, ask: Ask, timeout: float = 5) -> Outcome:
+    return asyncio.run(perform(Server(f"{fake.url}/v1"), ask, "m", KEY, timeout))
+
+
+FAULTS: dict[str, tuple[str, str]] = {  # verdicts of a streamed and of a plain request
+    "none": (GOOD, GOOD),
+    "error_500": ("http_500", "http_500"),
+    "reject": ("http_503", "http_503"),
+    "garbage": ("truncated", "garbage"),
+    "reset": ("reset_before_first_byte", "reset_before_first_byte"),
+    "truncate": ("truncated", "reset_before_first_byte"),
+    "sse_error": ("sse_error", GOOD),
+    "stop_early": ("wrong_finish", "wrong_finish"),
+    "short_count": ("wrong_count", "wrong_count"),
+    "wrong_answers": (GOOD, GOOD),
+    "freeze_engine": ("timeout", "timeout"),
+    "freeze_worker": ("timeout", "timeout"),
+    "hang_after_accept": ("timeout", "timeout"),
+    "slow": (GOOD, GOOD),
+}
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_verdict_on_every_fault_of_the_fake(start: Callable[..., Fake], kind: str, chat: bool) -> None:
+    fake = start()
+    fake.fault(kind, **({"factor": 4} if kind == "slow" else {}))
+    verdicts = []
+    for streamed in (True, False):
+        outcome = ask_fake(fake, Ask(5, 6, streamed, chat), timeout=0.7 if "timeout" in FAULTS[kind] else 5)
+        verdicts.append(outcome.verdict)
+        if outcome.verdict in ("truncated", "sse_error"):
+            assert outcome.began
+    assert tuple(verdicts) == FAULTS[kind]
+
+
+def test_death_and_drain_of_a_server_are_told_apart(start: Callable[..., Fake]) -> None:
+    dying, draining = start({"FAKE_VLLM_ITL_MS": "50"}), start({"FAKE_VLLM_ITL_MS": "50"})
+
+    async def during(fake: Fake, act: Callable[[], Any]) -> tuple[Outcome, Outcome]:
+        server = Server(f"{fake.url}/v1")
+        running = asyncio.create_task(perform(server, Ask(1, 40, True), "m", KEY, 20))
+        await asyncio.sleep(0.5)
+        act()
+        await asyncio.sleep(0.1)
+        return await perform(server, Ask(1, 4, True), "m", KEY, 20), await running
+
+    new, old = asyncio.run(during(draining, draining.process.terminate))
+    assert (new.verdict, old.verdict) == ("http_500", GOOD)
+    new, old = asyncio.run(during(dying, lambda: dying.fault("die")))
+    assert (new.verdict, old.verdict) == ("http_500", "sse_error")
+    dying.process.wait(10)
+    assert ask_fake(dying, Ask(1, 2, True)).verdict == "connect"
+
+
+def command(fake: Fake, folder: pathlib.Path, *options: str) -> list[str]:
+    (folder / "key").write_text(KEY)
+    words = [sys.executable, "-m", "tests.load", "--url", f"{fake.url}/v1", "--api-key-file", str(folder / "key")]
+    return [*words, "--model", "m", "--out", str(folder / "result.json"), *options]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "status"),
+    [
+        ("none", [], 0),
+        ("error_500", [], 1),
+        ("error_500", ["--allow-begun"], 1),
+        ("truncate", ["--streamed", "1"], 1),
+        ("truncate", ["--streamed", "1", "--allow-begun"], 0),
+        ("truncate", ["--streamed", "1", "--allow-truncated-after-first-byte", "19"], 1),
+        ("truncate", ["--streamed", "1", "--allow-truncated-after-first-byte", "20"], 0),
+    ],
+)
+def test_exit_status(
+    start: Callable[..., Fake], tmp_path: pathlib.Path, kind: str, options: list[str], status: int
+) -> None:
+    fake = start(**{"max-num-seqs": 16})
+    fake.fault(kind)
+    done = subprocess.run(command(fake, tmp_path, "--requests", "20", *options), capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert told["requests"] == 20
+    assert told["load"]["seed"] == 1
+    assert len(told["failures"]) == told["failed"]
+    assert "load average" in done.stdout
+
+
+def test_counts_agree_with_the_servers(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
+    fake = start({"FAKE_VLLM_ITL_MS": "2"}, **{"max-num-seqs": 64})
+    options = ["--requests", "60", "--rate", "100", "--tokens", "2-10*9,50*1"]
+    assert subprocess.run(command(fake, tmp_path, *options), capture_output=True).returncode == 0
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert told["tokens"] == fake.metric('vllm:generation_tokens_total{engine="0",model_name="m"}')
+    assert told["lag"]["p50"] < 0.5
+
+
+def test_signal_ends_the_run_with_a_result(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
+    fake = start()
+    process = subprocess.Popen(command(fake, tmp_path, "--requests", "100000"), stdout=subprocess.DEVNULL)
+    await_that(lambda: fake.metric('vllm:generation_tokens_total{engine="0",model_name="m"}') > 20, "it runs")
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    assert process.wait(20) == 0
+    assert time.monotonic() - begin < 10
+    assert json.loads((tmp_path / "result.json").read_text())["good"] > 0
+
+
+def test_run_without_a_request_proves_nothing(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
+    assert subprocess.run(command(start(), tmp_path, "--requests", "0"), stdout=subprocess.DEVNULL).returncode == 1

@@ -1,6 +1,6 @@
 """Builds the FAKE vLLM as a wheel, so that the role installs it by its ordinary way.
 
-``python -m tests.fakes.vllm.build DIRECTORY``
+``python tests/fakes/vllm/build.py --wheel-dir DIRECTORY``
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import argparse
 import pathlib
 import sys
 
-from tools.metadata_wheel import write_wheel
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
+
+from tools.metadata_wheel import write_wheel  # noqa: E402
 
 PACKAGE = pathlib.Path(__file__).resolve().parent / "package"
 VERSION = "0.32.0+fake"
@@ -26,8 +28,10 @@ def build(directory: str | pathlib.Path) -> pathlib.Path:
 def main() -> int:
     """Parse the command line and print the path of the wheel."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("directory")
-    print(build(parser.parse_args().directory))
+    parser.add_argument("directory", nargs="?", default=".")
+    parser.add_argument("--wheel-dir", help="the same, named")
+    arguments = parser.parse_args()
+    print(build(arguments.wheel_dir or arguments.directory))
     return 0
 
 

@@ -22,6 +22,8 @@ class AsyncEngineArgs:
     def create_engine_config(self, usage_context: Any = None) -> Any:
         """Return the configuration, or raise ValueError in words like vLLM's."""
         args = self.args
+        if not args.model or not (pathlib.Path(args.model) / "config.json").is_file():
+            raise ValueError(f"Invalid repository ID or local directory specified: '{args.model}'.")
         model = json.loads((pathlib.Path(args.model) / "config.json").read_text())
         longest = model["max_position_embeddings"]
         length = args.max_model_len or longest
@@ -43,6 +45,14 @@ class AsyncEngineArgs:
                 f"max_num_batched_tokens ({args.max_num_batched_tokens}) must be greater than or equal to max_num_seqs "
                 f"({args.max_num_seqs})."
             )
+        if args.enable_chunked_prefill is False and args.max_num_batched_tokens < length:
+            raise ValueError(
+                f"max_num_batched_tokens ({args.max_num_batched_tokens}) is smaller than max_model_len ({length})."
+            )
+        if args.stream_interval < 1:
+            raise ValueError(f"stream_interval: Input should be greater than or equal to 1, got {args.stream_interval}")
+        if args.enable_sleep_mode:
+            raise ValueError("Sleep mode is not supported on current platform.")
         if not 0 < args.gpu_memory_utilization <= 1:
             raise ValueError("gpu_memory_utilization: GPU memory utilization must be less than 1.0.")
         return SimpleNamespace(

@@ -4,226 +4,338 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import pathlib
+import random
 import signal
+import socket
+import struct
 import time
 from typing import Any
 
 from vllm import __version__
-from vllm.fake import http
-from vllm.fake.engine import Engine, EngineDead
+from vllm.fake import completions, http
+from vllm.fake.completions import Ask, Refused
+from vllm.fake.engine import Engine, EngineDead, Generation
+from vllm.fake.faults import Faults
 from vllm.fake.metrics import Metrics
+from vllm.fake.processes import EngineProcess, start_engine
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
-_AFTER_ENGINE_DEATH_SECONDS = 3  # measured; the exit status is 0
-_GENERATE = ("/v1/completions", "/v1/chat/completions")
+_GENERATE = (completions.TEXT, completions.CHAT)
+_UNCOUNTED = ("/health", "/metrics", "/load", "/ping", "/version", "/fake/fault")
+# Measured, seconds after the death of engine or worker: the port closes, the server exits with status 0.
+_CLOSES_AFTER, _EXITS_AFTER = {"engine": 0.4, "worker": 2.4}, {"engine": 3.0, "worker": 4.8}
+_LOOK_FOR_CLIENTS_SECONDS = 0.1
+_FULL = "The server is overloaded: the request queue is full."
+_SHUT_DOWN = "cannot schedule new futures after shutdown"
+
+
+def _seconds(name: str, default: str) -> float:
+    return float(os.environ.get(name, default))
 
 
 class Server:
-    """State of one server: faults, drain, counters."""
+    """State of one server: faults, drain, open connections."""
 
-    def __init__(self, args: Any, config: Any) -> None:
+    def __init__(self, args: Any, config: Any, process: EngineProcess) -> None:
         self.args = args
-        self.names = args.served_model_name or [args.model]
-        self.length = config.model_config.max_model_len
-        kv_tokens = max(1, (args.kv_cache_memory_bytes or 1 << 26) // 512)
-        self.metrics = Metrics(self.names[0], kv_tokens)
-        self.engine = Engine(str(pathlib.Path(args.model).resolve()), args.max_num_seqs, self.metrics)
-        self.keep_alive = float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5"))
+        self.names: list[str] = args.served_model_name or [args.model]
+        self.length: int = config.model_config.max_model_len
+        kv_bytes = args.kv_cache_memory_bytes or 1 << 26
+        kv_tokens = max(1, kv_bytes // 512)
+        cache = {"block_size": "128", "cache_dtype": args.kv_cache_dtype, "num_gpu_blocks": str(kv_tokens // 128)}
+        cache |= {"enable_prefix_caching": str(args.enable_prefix_caching is not False)}
+        cache |= {"gpu_memory_utilization": str(args.gpu_memory_utilization), "kv_cache_memory_bytes": str(kv_bytes)}
+        cache |= {"kv_cache_max_concurrency": str(kv_tokens / self.length), "kv_cache_size_tokens": str(kv_tokens)}
+        self.metrics = Metrics(self.names[0], cache)
+        model = str(pathlib.Path(args.model).resolve())
+        by_priority = args.scheduling_policy == "priority"
+        self.engine = Engine(process, model, args.max_num_seqs, kv_tokens, by_priority, self.metrics)
+        self.faults = Faults(self.engine)
+        self.keep_alive = _seconds("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")
+        self.admission = _seconds("FAKE_VLLM_ADMISSION_MS", "2") / 1000
         self.keys = set(args.api_key or filter(None, [os.environ.get("VLLM_API_KEY")]))
-        self.fault: dict[str, Any] = {"kind": os.environ.get("FAKE_VLLM_FAULT", "none")}
         self.draining = False
         self.over = asyncio.Event()
+        self.listening: asyncio.AbstractServer | None = None
+        self._served: dict[Generation, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+        self._numbers = itertools.count()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until it ends."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while request := await http.read(reader, writer, self.keep_alive):
-                if not await self.handle(request, writer):
-                    break
+        idle = None
+        with contextlib.suppress(ConnectionError):
+            try:
+                while request := await http.read(reader, writer, idle):
+                    if not await self.handle(request, reader, writer) or not request.keep:
+                        break
+                    idle = self.keep_alive
+            except http.BadRequest:
+                writer.write(http.answer(400, "Invalid HTTP request received.", "text/plain"))
         writer.close()
 
-    async def handle(self, request: http.Request, writer: asyncio.StreamWriter) -> bool:
+    async def handle(self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False closes the connection."""
-        if request.path == "/fake/fault" and request.peer in ("127.0.0.1", "::1", self.args.host):
-            self.fault = request.json()
-            self.engine.slowness = float(self.fault.get("factor", 1)) if self.fault["kind"] == "slow" else 1.0
-            return await self.send(writer, request, http.answer(200, self.fault), 200)
-        kind = self.fault["kind"]
-        if kind == "hang_after_accept":
+        begin = time.monotonic()
+        if request.path == "/fake/fault":
+            self._send(writer, request, *self._switch(request), begin)
+        elif self.faults.kind == "hang_after_accept":
             await self.over.wait()
             return False
-        if self.keys and request.path.startswith(_GUARDED) and not self.authorized(request):
-            return await self.send(writer, request, http.answer(401, {"error": "Unauthorized"}), 401)
-        if request.path in _GENERATE:
-            return await self.generate(request, writer)
-        return await self.look(request, writer)
-
-    def authorized(self, request: http.Request) -> bool:
-        """Whether one of the keys was sent."""
-        return request.headers.get("authorization", "").removeprefix("Bearer ") in self.keys
-
-    async def send(self, writer: asyncio.StreamWriter, request: http.Request, content: bytes, status: int) -> bool:
-        """Write a whole answer and count it."""
-        if request.path not in ("/health", "/metrics", "/load", "/ping", "/version"):
-            self.metrics.http[request.path, request.method, f"{status // 100}xx"] += 1
-        writer.write(content)
+        elif self.keys and request.path.startswith(_GUARDED) and not self._authorized(request):
+            self._send(writer, request, 401, http.answer(401, {"error": "Unauthorized"}), begin)
+        elif request.path in _GENERATE:
+            return await self._generate(request, reader, writer, begin)
+        else:
+            self._send(writer, request, *self._look(request), begin)
         await writer.drain()
-        return request.headers.get("connection", "").lower() != "close"
+        return True
 
-    async def look(self, request: http.Request, writer: asyncio.StreamWriter) -> bool:
+    def _authorized(self, request: http.Request) -> bool:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and key in self.keys
+
+    def _send(
+        self, writer: asyncio.StreamWriter, request: http.Request, status: int, content: bytes, begin: float
+    ) -> None:
+        if request.path not in _UNCOUNTED:
+            handler = "none" if status == 404 and request.path not in _GENERATE else request.path
+            self.metrics.answered(handler, request.method, status, time.monotonic() - begin)
+        writer.write(content)
+
+    def _switch(self, request: http.Request) -> tuple[int, bytes]:
+        """Turn a fault on or off: from this host alone."""
+        if request.peer not in ("127.0.0.1", "::1", self.args.host):
+            return 404, http.answer(404, {"detail": "Not Found"})
+        try:
+            self.faults.switch(request.document())
+        except (ValueError, TypeError) as problem:
+            return 400, http.error(400, str(problem))
+        return 200, http.answer(200, {"kind": self.faults.kind})
+
+    def _look(self, request: http.Request) -> tuple[int, bytes]:
         """Everything that asks no engine, and therefore answers while the engine is frozen."""
         running, waiting = len(self.engine.running), len(self.engine.waiting)
+        if request.path == "/metrics":
+            page = self.metrics.text(running, waiting, self.engine.kv_usage)
+            return 200, http.answer(200, page, "text/plain; version=0.0.4; charset=utf-8")
+        if request.path in ("/health", "/ping"):
+            status = 503 if self.engine.dead.is_set() else 200
+            return status, http.answer(status, "")
+        if request.path == "/tokenize":
+            return self._tokenize(request)
+        models = [
+            {"id": name, "object": "model", "owned_by": "vllm", "root": self.args.model, "max_model_len": self.length}
+            for name in self.names
+        ]
         pages: dict[str, Any] = {
-            "/health": "",
-            "/ping": "",
             "/version": {"version": __version__},
             "/load": {"server_load": running + waiting if self.args.enable_server_load_tracking else 0},
-            "/v1/models": {
-                "object": "list",
-                "data": [
-                    {"id": name, "object": "model", "root": self.args.model, "max_model_len": self.length}
-                    for name in self.names
-                ],
-            },
-            "/tokenize": {"count": 1, "tokens": [0]},
+            "/v1/models": {"object": "list", "data": models},
         }
-        if request.path == "/metrics":
-            page = self.metrics.text(running, waiting, self.engine.kv_used)
-            return await self.send(writer, request, http.answer(200, page, "text/plain; version=0.0.4"), 200)
         if request.path not in pages:
-            return await self.send(writer, request, http.answer(404, {"detail": "Not Found"}), 404)
-        return await self.send(writer, request, http.answer(200, pages[request.path]), 200)
+            return 404, http.answer(404, {"detail": "Not Found"})
+        if request.method != "GET":
+            return 405, http.answer(405, {"detail": "Method Not Allowed"})
+        return 200, http.answer(200, pages[request.path])
 
-    async def generate(self, request: http.Request, writer: asyncio.StreamWriter) -> bool:
-        """A completion, streamed or not, and every way in which it is refused or fails."""
+    def _tokenize(self, request: http.Request) -> tuple[int, bytes]:
+        if request.method != "POST":
+            return 405, http.answer(405, {"detail": "Method Not Allowed"})
         try:
-            body = request.json()
-        except ValueError:
-            return await self.send(writer, request, http.error(400, "JSON decode error"), 400)
-        if body.get("model") not in self.names:
-            text = f"The model `{body.get('model')}` does not exist."
-            return await self.send(writer, request, http.error(404, text), 404)
-        chat = request.path.endswith("chat/completions")
-        prompt = "".join(str(m.get("content")) for m in body.get("messages", [])) if chat else str(body.get("prompt"))
-        wanted = int(body.get("max_completion_tokens") or body.get("max_tokens") or 16)
-        if len(prompt) + wanted > self.length:
-            text = f"This model's maximum context length is {self.length} tokens."
-            return await self.send(writer, request, http.error(400, text), 400)
-        kind = self.fault["kind"]
-        stream = bool(body.get("stream"))
-        if kind == "garbage":
-            return await self.send(writer, request, http.answer(200, "\x00<garbage>"), 200)
-        # Vice: during the whole drain new requests get 500, while /health stays 200.
-        if self.draining or self.engine.dead.is_set() or kind == "error_500":
-            words = (
-                "cannot schedule new futures after shutdown" if self.draining else "EngineCore encountered an issue."
-            )
-            return await self.send(writer, request, http.error(500, words), 500)
+            tokens = list(str(request.document().get("prompt", "")).encode())
+        except ValueError as problem:
+            return 400, http.error(400, str(problem))
+        return 200, http.answer(200, {"count": len(tokens), "max_model_len": self.length, "tokens": tokens})
+
+    def _refuse_new(self) -> None:
+        """Raise for what is not taken at the moment."""
+        kind = self.faults.kind
+        if self.draining:  # vice: for the whole drain, while /health is 200
+            raise Refused(500, _SHUT_DOWN)
+        if self.engine.dead.is_set() or kind == "error_500":
+            raise Refused(500, str(EngineDead()))
         limit = self.args.max_num_queued_reqs
-        full = limit is not None and len(self.engine.running) + len(self.engine.waiting) >= limit
-        if full or kind == "reject":
-            self.metrics.rejections += 1
-            text = "The server is overloaded: the request queue is full."
-            if stream and kind != "reject" and time.monotonic() - self.engine.waiting[-1].arrived < 0.005:
-                # Vice: in a burst the head of a stream is out before the queue is found full.
-                refused = {"error": {"message": text, "type": "Service Unavailable", "code": 503}}
-                content = http.STREAM_HEAD + http.event(refused) + http.event("[DONE]") + http.STREAM_END
-                return await self.send(writer, request, content, 200)
-            return await self.send(writer, request, http.error(503, text), 503)
-        generation = self.engine.submit(max(1, len(prompt)), wanted)
-        try:
-            if stream:
-                return await self.stream(request, writer, body, generation, chat)
-            return await self.plain(request, writer, generation, chat)
-        except EngineDead as problem:
-            return await self.send(writer, request, http.error(500, str(problem)), 500)
-        finally:
-            self.engine.cancel(generation)
+        if kind == "reject" or (limit is not None and self.engine.requests >= limit):
+            self.metrics.rejected["max_num_queued_reqs"] += 1
+            raise Refused(503, _FULL)
 
-    def usage(self, generation: Any) -> dict[str, int]:
-        """What was used."""
-        total = generation.prompt_tokens + generation.made
-        return {"prompt_tokens": generation.prompt_tokens, "completion_tokens": generation.made, "total_tokens": total}
-
-    async def tokens(self, generation: Any, writer: asyncio.StreamWriter) -> Any:
-        """Yield the tokens; a client that leaves ends the generation."""
-        while True:
-            token = await generation.tokens.get()
-            if writer.is_closing():
-                raise ConnectionResetError
-            if token is None:
-                return
-            if isinstance(token, Exception):
-                raise token
-            yield "!" if self.fault["kind"] == "wrong_answers" else token
-
-    async def plain(self, request: http.Request, writer: asyncio.StreamWriter, generation: Any, chat: bool) -> bool:
-        """One JSON document at the end."""
-        text = "".join([token async for token in self.tokens(generation, writer)])
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        document = {"id": "fake", "model": self.names[0], "choices": [choice], "usage": self.usage(generation)}
-        return await self.send(writer, request, http.answer(200, document), 200)
-
-    async def stream(
-        self, request: http.Request, writer: asyncio.StreamWriter, body: dict[str, Any], generation: Any, chat: bool
+    async def _generate(
+        self, request: http.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begin: float
     ) -> bool:
-        """Server-sent events; what fails after the head is an event inside HTTP 200."""
-        self.metrics.http[request.path, request.method, "2xx"] += 1
-        writer.write(http.STREAM_HEAD)
+        """A completion, streamed or not, and every way in which it is refused or fails."""
+        if request.method != "POST":
+            self._send(writer, request, 405, http.answer(405, {"detail": "Method Not Allowed"}), begin)
+            return True
+        kind = self.faults.kind
+        if kind == "garbage":
+            self._send(writer, request, 200, http.answer(200, "\x00<garbage>"), begin)
+            return True
+        if kind == "reset":
+            return self._reset(writer)
         try:
-            async for token in self.tokens(generation, writer):
-                if self.fault["kind"] == "sse_error":
-                    raise EngineDead("EngineCore encountered an issue.")
-                last = generation.made >= generation.wanted and generation.tokens.qsize() <= 1
-                choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if last else None}
-                choice |= {"delta": {"content": token}} if chat else {"text": token}
-                writer.write(http.event({"id": "fake", "model": self.names[0], "choices": [choice]}))
-                await writer.drain()
-            if (body.get("stream_options") or {}).get("include_usage"):
-                writer.write(http.event({"id": "fake", "choices": [], "usage": self.usage(generation)}))
-        except EngineDead as problem:
-            writer.write(http.event({"error": {"message": str(problem), "type": "InternalServerError", "code": 500}}))
-        writer.write(http.event("[DONE]") + http.STREAM_END)
+            ask = completions.understand(request.path, request.document(), self.names, self.length)
+            self._refuse_new()
+        except (Refused, ValueError, TypeError) as problem:
+            status = problem.status if isinstance(problem, Refused) else 400
+            self._send(writer, request, status, http.error(status, str(problem)), begin)
+            return True
+        if ask.stream:
+            # Vice: the head of a stream leaves before the engine has taken the request, so what is refused now comes
+            # inside HTTP 200.
+            self._send(writer, request, 200, http.STREAM_HEAD, begin)
+        await asyncio.sleep(self.admission)
+        answer = _Stream(self, ask, request, writer) if ask.stream else _Plain(self, ask, request, writer)
+        generation = answer.generation
+        self._served[generation] = (reader, writer)
+        try:
+            self._refuse_new()
+            self.engine.submit(generation)
+            await generation.over
+            if answer.cut:
+                return self._reset(writer)
+            status, content = 200, answer.end()
+        except (Refused, EngineDead) as problem:
+            status = problem.status if isinstance(problem, Refused) else 500
+            content = answer.failed(status, str(problem))
+        finally:
+            del self._served[generation]
+        if ask.stream:
+            writer.write(content)
+        else:
+            self._send(writer, request, status, content, begin)
         await writer.drain()
-        return request.headers.get("connection", "").lower() != "close"
+        return True
+
+    @staticmethod
+    def _reset(writer: asyncio.StreamWriter) -> bool:
+        """End the connection with a reset instead of an end."""
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        return False
+
+    def request_id(self, request: http.Request) -> str:
+        """The client's, or one of ours."""
+        return request.headers.get("x-request-id") or f"fake{next(self._numbers)}"
+
+    async def look_for_clients(self) -> None:
+        """End the generations of clients that have left, streamed or not."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_CLIENTS_SECONDS)
+            for generation, (reader, writer) in list(self._served.items()):
+                if reader.at_eof() or writer.is_closing():
+                    self.engine.cancel(generation)
 
     async def drain(self) -> None:
         """SIGTERM: finish what runs within shutdown-timeout; with 0, cut it, or hang."""
         self.draining = True
-        if self.args.shutdown_timeout == 0:
-            if os.environ.get("FAKE_VLLM_HANG_ON_TERM") == "1":
-                self.fault = {"kind": "hang_after_accept"}
-                await asyncio.Event().wait()
-            self.engine.cut()
+        if self.args.shutdown_timeout == 0 and random.random() < _seconds("FAKE_VLLM_HANG_ON_TERM", "0"):
+            # Vice: the engine is killed at once, clients get no error and not another byte.
+            self.engine.process.signal(signal.SIGSTOP, both=True)
+            await asyncio.sleep(2)
+            if self.listening:
+                self.listening.close()
+            await asyncio.Event().wait()
         limit = time.monotonic() + self.args.shutdown_timeout
-        while (self.engine.running or self.engine.waiting) and time.monotonic() < limit:
+        while self.engine.requests and time.monotonic() < limit:
             await asyncio.sleep(0.02)
         self.engine.cut()
-        await asyncio.sleep(0.1)  # the last events leave
+        # Vice: the teardown of the worker takes its time, inside the budget.
+        teardown = _seconds("FAKE_VLLM_TEARDOWN_SECONDS", "0.1")
+        if self.args.shutdown_timeout:
+            teardown = min(teardown, max(0.1, limit - time.monotonic()))
+        await asyncio.sleep(teardown)
         self.over.set()
 
     async def mourn(self) -> None:
         """Vice: after the engine's death the server ends by itself, with exit status 0."""
         await self.engine.dead.wait()
-        await asyncio.sleep(_AFTER_ENGINE_DEATH_SECONDS)
+        who = "worker" if self.engine.worker_died else "engine"
+        await asyncio.sleep(_CLOSES_AFTER[who])
+        if self.listening:
+            self.listening.close()
+        await asyncio.sleep(_EXITS_AFTER[who] - _CLOSES_AFTER[who])
         self.over.set()
 
 
-async def _serve(args: Any, config: Any) -> None:
-    server = Server(args, config)
-    server.engine.attach()
+class _Plain:
+    """An answer in one piece."""
+
+    def __init__(self, server: Server, ask: Ask, request: http.Request, writer: asyncio.StreamWriter) -> None:
+        self.server, self.writer, self.include_usage = server, writer, ask.include_usage
+        args = server.args
+        self.include_usage |= bool(args.enable_force_include_usage)
+        details = bool(args.enable_prompt_tokens_details)
+        self.texts = completions.Writer(ask, server.request_id(request), server.names[0], details)
+        over = asyncio.get_running_loop().create_future()
+        stop_at = max(1, ask.wanted // 2) if server.faults.kind == "stop_early" else ask.stop_at
+        self.generation = Generation(ask.prompt_tokens, ask.wanted, stop_at, ask.priority, self.token, over)
+        self.text: list[str] = []
+        self.cut = False
+
+    def token(self, generation: Generation, token: str) -> None:
+        """Take a token."""
+        self.text.append(token)
+        if self.server.faults.kind == "truncate":
+            self.cut = True
+            self.server.engine.cancel(generation)
+
+    def usage(self) -> dict[str, Any]:
+        """What was used; one token less than given with the fault ``short_count``."""
+        told = self.texts.usage(self.generation)
+        if self.server.faults.kind == "short_count":
+            told["completion_tokens"] -= 1
+        return told
+
+    def end(self) -> bytes:
+        """The whole answer."""
+        return http.answer(200, self.texts.whole("".join(self.text), self.generation.finish, self.usage()))
+
+    def failed(self, status: int, message: str) -> bytes:
+        """The error instead of an answer."""
+        return http.error(status, message)
+
+
+class _Stream(_Plain):
+    """An answer token by token: written from the engine's step, without waking a task."""
+
+    def token(self, generation: Generation, token: str) -> None:
+        """Send a token, or so many of them as stream-interval joins."""
+        if generation.made == 1 and self.texts.ask.chat:
+            self.writer.write(self.texts.role())
+        self.text.append(token)
+        if generation.made == 1 or generation.finish or len(self.text) >= self.server.args.stream_interval:
+            self.writer.write(self.texts.tokens("".join(self.text), generation.finish))
+            self.text.clear()
+        kind = self.server.faults.kind
+        if kind == "sse_error":
+            self.server.engine.fail(generation)
+        elif kind == "truncate":
+            self.cut = True
+            self.server.engine.cancel(generation)
+
+    def end(self) -> bytes:
+        """What follows the last token."""
+        return (self.texts.usage_event(self.usage()) if self.include_usage else b"") + http.STREAM_END
+
+    def failed(self, status: int, message: str) -> bytes:
+        """Vice: the head was 200 already, so the error is an event, and [DONE] follows."""
+        return http.event(http.error_document(status, message)) + http.STREAM_END
+
+
+async def _serve(args: Any, config: Any, process: EngineProcess) -> None:
+    server = Server(args, config, process)
     loop = asyncio.get_running_loop()
-    tasks = [asyncio.create_task(server.mourn())]
+    tasks = [asyncio.create_task(server.mourn()), asyncio.create_task(server.look_for_clients())]
     loop.add_signal_handler(signal.SIGTERM, lambda: tasks.append(asyncio.create_task(server.drain())))
-    # Refused, not hung, until the "model" is loaded.
-    await asyncio.sleep(float(os.environ.get("FAKE_VLLM_START_SECONDS", "0.5")))
-    if server.fault["kind"] == "dies_after_start":
-        seconds = float(os.environ.get("FAKE_VLLM_FAULT_SECONDS", "60"))
-        loop.call_later(seconds, server.engine._die)
-    await asyncio.start_server(server.connection, args.host, args.port, backlog=2048, limit=1 << 24)
+    # Refused, not hung, until the "model" is loaded; SIGTERM is not honoured meanwhile.
+    await asyncio.sleep(_seconds("FAKE_VLLM_START_SECONDS", "0.5"))
+    if server.faults.kind == "dies_after_start":
+        loop.call_later(_seconds("FAKE_VLLM_FAULT_SECONDS", "60"), process.signal, signal.SIGKILL)
+        server.faults.kind = "none"
+    server.listening = await asyncio.start_server(server.connection, args.host, args.port, backlog=2048, limit=1 << 24)
     print(f"FAKE vLLM serves {server.names} on {args.host}:{args.port}", flush=True)
     await server.over.wait()
 
@@ -233,5 +345,12 @@ def serve(args: Any, config: Any) -> int:
     if os.environ.get("FAKE_VLLM_FAULT") == "dies_at_start":
         print("RuntimeError: Engine core initialization failed. (fake)", flush=True)
         return 1
-    asyncio.run(_serve(args, config))
-    os._exit(0)  # the engine processes end with their pipes
+    process = start_engine()
+    try:
+        asyncio.run(_serve(args, config, process))
+    except OSError as problem:
+        print(f"{type(problem).__name__}: {problem}", flush=True)
+        process.stop()
+        return 1
+    process.stop()
+    os._exit(0)

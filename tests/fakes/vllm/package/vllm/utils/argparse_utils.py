@@ -10,6 +10,8 @@ from typing import Any
 
 def read_config(path: str) -> dict[str, Any]:
     """Read the YAML that this collection writes: JSON, or one ``key: JSON value`` a line."""
+    if pathlib.Path(path).suffix not in (".yaml", ".yml"):
+        raise ValueError(f"Config file must be of a yaml/yml type. {path} was found.")
     text = pathlib.Path(path).read_text(encoding="utf-8")
     if text.lstrip().startswith("{"):
         return json.loads(text)
@@ -28,6 +30,7 @@ class FlexibleArgumentParser(argparse.ArgumentParser):
         """Parse as vLLM does: unknown keys are refused, except that ``false`` for them is silently dropped."""
         words = list(args if args is not None else [])
         if "--config" in words:
+            assert words.count("--config") <= 1, "More than one config file specified!"
             at = words.index("--config")
             words[at : at + 2] = self._words(read_config(words[at + 1]))
         words = [self._dashes(word) for word in words]
