@@ -38,9 +38,11 @@ class Server:
         env = dict(os.environ, VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
         env |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "fork", "VLLM_HOST_IP": "127.0.0.1"}
         env |= {"GLOO_SOCKET_IFNAME": "lo", "FAKE_VLLM_ITL_MS": "5"}
+        env.pop("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", None)  # the default is one of the questions
         self.process = subprocess.Popen(
             [command, "serve", "--config", file.name],
             env=env,
+            stdin=subprocess.DEVNULL,  # closed, its descriptor would become a pipe that a child closes again
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
