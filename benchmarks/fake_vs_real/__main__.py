@@ -25,9 +25,9 @@ def on_host(script: str) -> str:
     return run(["docker", "exec", CONTAINER, "sh", "-euc", script]).strip()
 
 
-def observe(command: str, model: str) -> dict[str, object]:
+def observe(*what: str) -> dict[str, object]:
     """Return the answers of one vLLM."""
-    return json.loads(on_host(f"python3 {WORK}/observe.py {command} {model}").splitlines()[-1])
+    return json.loads(on_host(f"python3 {WORK}/observe.py {' '.join(what)}").splitlines()[-1])
 
 
 def main() -> int:
@@ -42,10 +42,9 @@ def main() -> int:
         f"printf '#!/bin/sh\\nPYTHONPATH={WORK}/site exec python3 -m vllm.entrypoints.cli.main \"$@\"\\n'"
         f" > {WORK}/fake; chmod +x {WORK}/fake"
     )
-    model = on_host("readlink -f /etc/vllm/r0/current/model")
-    real = observe("/etc/vllm/r0/current/env/bin/vllm", model)
-    fake = observe(f"{WORK}/fake", model)
-    on_host(f"rm -rf {WORK}")
+    real = observe("unit", "vllm@r0")
+    fake = observe("command", f"{WORK}/fake")
+    on_host(f"rm -rf {WORK}; systemctl start vllm@r0")
 
     print("# The fake vLLM beside the real one\n")
     load = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"

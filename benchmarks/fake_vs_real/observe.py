@@ -1,7 +1,8 @@
-"""Starts one vLLM, real or fake, asks it the questions of the README's table, and prints the answers as JSON.
+"""Asks one vLLM, real or fake, the questions of the fake's README, and prints the answers as JSON.
 
-Runs on a server host, with the standard library alone: ``python3 observe.py VLLM MODEL``. All traffic stays on
-127.0.0.1.
+Runs on a server host, as root, with the standard library alone: ``python3 observe.py unit vllm@r0`` asks the replica
+that the role deployed, ``python3 observe.py command FAKE`` a server that it starts with the same configuration file.
+All traffic stays on the host's own address.
 """
 
 from __future__ import annotations
@@ -14,163 +15,184 @@ import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-PORT = 18800
-KEY = "k" * 32
-START_SECONDS = 300
-END_SECONDS = 60
-STREAM = {"model": "m", "prompt": "x", "max_tokens": 900, "ignore_eos": True, "stream": True}
+CURRENT = pathlib.Path("/etc/vllm/r0/current")
+AWAIT_SECONDS = 200
+
+
+def await_that(condition: Callable[[], Any], what: str) -> Any:
+    """Return the condition's value as soon as it is true."""
+    limit = time.monotonic() + AWAIT_SECONDS
+    while time.monotonic() < limit:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise SystemExit(f"not within {AWAIT_SECONDS} s: {what}")
+
+
+def configuration() -> dict[str, Any]:
+    """The replica's settings: one ``key: JSON`` a line."""
+    lines = (CURRENT / "config.yaml").read_text().splitlines()
+    pairs = (line.partition(":") for line in lines if ":" in line and not line.startswith("#"))
+    return {key.strip().strip('"'): json.loads(value) for key, _, value in pairs}
 
 
 class Server:
-    """One start of the server under test."""
+    """A server with the replica's configuration; ``begin`` starts it anew, ``ended`` tells how it went."""
 
-    def __init__(self, command: str, model: str, **settings: Any) -> None:
-        config = {"model": model, "host": "127.0.0.1", "port": PORT, "served-model-name": ["m"], "api-key": [KEY]}
-        config |= {"max-model-len": 1024, "max-num-seqs": 4, "kv-cache-memory-bytes": 67108864, "enforce-eager": True}
-        config |= {"distributed-executor-backend": "uni", "shutdown-timeout": 30, "max-num-queued-reqs": 4, **settings}
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
-            file.write("".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items()))
-        env = dict(os.environ, VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-        env |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "fork", "VLLM_HOST_IP": "127.0.0.1"}
-        env |= {"GLOO_SOCKET_IFNAME": "lo", "FAKE_VLLM_ITL_MS": "5"}
-        env.pop("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", None)  # the default is one of the questions
-        self.process = subprocess.Popen(
-            [command, "serve", "--config", file.name],
-            env=env,
-            stdin=subprocess.DEVNULL,  # closed, its descriptor would become a pipe that a child closes again
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        limit = time.monotonic() + START_SECONDS
-        while self.status("GET", "/health") != 200:
-            if self.process.poll() is not None or time.monotonic() > limit:
-                raise SystemExit(f"the server did not start: exit status {self.process.poll()}")
-            time.sleep(0.2)
+    def __init__(self) -> None:
+        settings = configuration()
+        self.host, self.port = settings["host"], settings["port"]
+        self.key, self.model = settings["api-key"][0], settings["served-model-name"][0]
 
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=timeout)
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def main_pid(self) -> int:
+        raise NotImplementedError
+
+    def ended(self) -> int:
+        raise NotImplementedError
+
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 20, key: bool = True) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if key else {})
         try:
-            connection.request(method, path, json.dumps(body) if body else None, self.headers())
+            connection.request(method, path, json.dumps(body) if body else None, headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")
         finally:
             connection.close()
 
-    @staticmethod
-    def headers() -> dict[str, str]:
-        return {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-
-    def status(self, method: str, path: str, body: Any = None, timeout: float = 10) -> int | str:
+    def status(self, method: str, path: str, body: Any = None, timeout: float = 20, key: bool = True) -> int | str:
         try:
-            return self.call(method, path, body, timeout)[0]
+            return self.call(method, path, body, timeout, key)[0]
         except TimeoutError:
             return "timeout"
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
 
+    def completion(self, timeout: float = 20, **options: Any) -> int | str:
+        body = {"model": self.model, "prompt": "x", "max_tokens": 1, **options}
+        return self.status("POST", "/v1/completions", body, timeout)
+
     def stream(self) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=END_SECONDS)
-        connection.request("POST", "/v1/completions", json.dumps(STREAM), self.headers())
+        """Begin a long stream and return it after its first event."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=AWAIT_SECONDS)
+        body = {"model": self.model, "prompt": "x", "max_tokens": 900, "ignore_eos": True, "stream": True}
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {self.key}"})
         answer = connection.getresponse()
         answer.readline()
         return answer
 
-    def child(self, begin: str) -> int:
-        """The process of the server's session whose name begins so."""
-        for entry in pathlib.Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                if os.getsid(int(entry.name)) == self.process.pid and (entry / "comm").read_text().startswith(begin):
+    def engine(self) -> int:
+        """The engine's process: a child of the server that names itself so."""
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                status = (entry / "status").read_text()
+                if status.startswith("Name:\tVLLM::Engine") and f"PPid:\t{self.main_pid()}\n" in status:
                     return int(entry.name)
-        raise SystemExit(f"no process {begin}")
+        raise SystemExit("no engine process")
 
-    def exit_status(self) -> int | str:
-        try:
-            return self.process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"none within {END_SECONDS} s"
+    def ready(self) -> None:
+        await_that(lambda: self.completion(5) == 200, "a completion")
 
-    def __enter__(self) -> Server:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+class Unit(Server):
+    """The replica that the role deployed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.before = 0
+
+    def show(self, name: str) -> str:
+        command = ["systemctl", "show", "-p", name, "--value", self.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def begin(self) -> None:
+        subprocess.run(["systemctl", "restart", self.name], check=True)
+        self.ready()
+        self.before = self.main_pid()
+
+    def main_pid(self) -> int:
+        return int(self.show("MainPID"))
+
+    def ended(self) -> int:
+        await_that(lambda: self.main_pid() != self.before, "the end of the server")
+        return int(self.show("ExecMainStatus"))
+
+
+class Command(Server):
+    """The fake, started with the replica's configuration and environment, while the replica is stopped."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__()
+        self.command = command
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        subprocess.run(["systemctl", "stop", "vllm@r0"], check=True)
+        # As fast as the tiny model on a core of its own; enough for a drain to be seen.
+        env = dict(os.environ, FAKE_VLLM_ITL_MS="5", VLLM_HTTP_TIMEOUT_KEEP_ALIVE="75")
+        arguments = [self.command, "serve", "--config", str(CURRENT / "config.yaml")]
+        self.process = subprocess.Popen(arguments, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.ready()
+
+    def main_pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+    def ended(self) -> int:
+        return self.process.wait(AWAIT_SECONDS) if self.process else -1
 
 
 def end_of(stream: http.client.HTTPResponse) -> str:
     """How a stream ended, in words that can be compared."""
     text = stream.read().decode(errors="replace")
-    error = "an error event" if '"error"' in text else "no error event"
-    return f"HTTP {stream.status}, {error}, {'[DONE]' if '[DONE]' in text else 'no [DONE]'}"
+    words = ["an error event" if '"error"' in text else "no error event"]
+    words.append("[DONE]" if "[DONE]" in text else "no [DONE]")
+    words.append("finish_reason length" if '"finish_reason":"length"' in text.replace(" ", "") else "no finish_reason")
+    return f"HTTP {stream.status}, {', '.join(words)}"
 
 
-def one_token() -> dict[str, Any]:
-    return {"model": "m", "prompt": "x", "max_tokens": 1}
-
-
-def main(command: str, model: str) -> dict[str, Any]:
+def main(server: Server) -> dict[str, Any]:
     """Ask everything; a new start for everything that ends the server."""
     told: dict[str, Any] = {}
-    looks: Callable[[Server], list[Any]] = lambda s: [  # noqa: E731
-        s.status("GET", path) for path in ("/health", "/ping", "/v1/models", "/metrics")
+    looks = ("/health", "/ping", "/v1/models", "/metrics")
+    server.begin()
+    told["unknown model"] = server.completion(model="no")
+    told["prompt longer than the context"] = server.completion(prompt="x" * 2000)
+    unguarded = [("GET", "/v1/models"), ("GET", "/metrics"), ("POST", "/tokenize")]
+    body = {"model": server.model, "prompt": "x"}
+    told["without a key: /v1/models, /metrics, /tokenize"] = [
+        server.status(method, path, body if method == "POST" else None, key=False) for method, path in unguarded
     ]
-    with Server(command, model) as server:
-        told["unknown model"] = server.status("POST", "/v1/completions", {"model": "no", "prompt": "x"})
-        told["too long a prompt"] = server.status("POST", "/v1/completions", {"model": "m", "prompt": "x" * 2000})
-        told["without a key: /v1/models, /metrics, /tokenize"] = without_key()
-        told["idle connection closed after s"] = idle_seconds()
-        engine = server.child("VLLM::Engine")
-        os.kill(engine, signal.SIGSTOP)
-        told["engine frozen: completion"] = server.status("POST", "/v1/completions", one_token(), 3)
-        told["engine frozen: /health /ping /v1/models /metrics"] = looks(server)
-        os.kill(engine, signal.SIGCONT)
-        told["engine goes on: completion"] = server.status("POST", "/v1/completions", one_token(), 30)
-        streams = [server.stream() for _ in range(4)]
-        told["queue full: completion"] = server.status("POST", "/v1/completions", one_token())
-        os.kill(engine, signal.SIGKILL)
-        told["engine killed: stream"] = end_of(streams[0])
-        told["engine killed: exit status of the server"] = server.exit_status()
-    with Server(command, model) as server:
-        stream = server.stream()
-        server.process.send_signal(signal.SIGTERM)
-        limit = time.monotonic() + 10
-        while server.status("POST", "/v1/completions", one_token()) == 200 and time.monotonic() < limit:
-            pass
-        told["drain: completion, /health"] = [server.status("POST", "/v1/completions", one_token())]
-        told["drain: completion, /health"].append(server.status("GET", "/health"))
-        told["drain: stream that ran"] = end_of(stream)
-        told["drain: exit status"] = server.exit_status()
+    told["diagnostics of no use to a client: /server_info, /sleep"] = [
+        server.status("GET", "/server_info"),
+        server.status("POST", "/sleep"),
+    ]
+    os.kill(server.engine(), signal.SIGSTOP)
+    told["engine frozen: completion"] = server.completion(3)
+    told["engine frozen: /health /ping /v1/models /metrics"] = [server.status("GET", path) for path in looks]
+    os.kill(server.engine(), signal.SIGCONT)
+    told["engine goes on: completion"] = server.completion(60)
+    stream = server.stream()
+    os.kill(server.engine(), signal.SIGKILL)
+    told["engine killed: stream"] = end_of(stream)
+    told["engine killed: exit status of the server"] = server.ended()
+    server.begin()
+    streams = [server.stream() for _ in range(8)]
+    os.kill(server.main_pid(), signal.SIGTERM)
+    await_that(lambda: server.completion() != 200, "a refusal")
+    told["drain: completion, /health"] = [server.completion(), server.status("GET", "/health")]
+    told["drain: streams that ran"] = sorted({end_of(stream) for stream in streams})
+    told["drain: exit status"] = server.ended()
     return told
 
 
-def without_key() -> list[int]:
-    found = []
-    for method, path in (("GET", "/v1/models"), ("GET", "/metrics"), ("POST", "/tokenize")):
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
-        body = json.dumps({"model": "m", "prompt": "x"}) if method == "POST" else None
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        found.append(connection.getresponse().status)
-        connection.close()
-    return found
-
-
-def idle_seconds() -> int:
-    """Whole seconds after which an idle kept connection is closed."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=END_SECONDS)
-    connection.request("GET", "/health")
-    connection.getresponse().read()
-    begin = time.monotonic()
-    assert connection.sock is not None
-    connection.sock.recv(1)
-    return round(time.monotonic() - begin)
-
-
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2])))
+    kind, argument = sys.argv[1:3]
+    print(json.dumps(main(Unit(argument) if kind == "unit" else Command(argument))))

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PRIVATE = [".sandbox/secrets.json", ".venv/pyvenv.cfg", "tests/output/log", "llmops-vllm-0.0.9.tar.gz"]
 KEPT = {"plugins", "roles", "playbooks", "meta", "MANIFEST.json", "FILES.json"}
 
 
@@ -24,6 +25,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, d
     base = tmp_path_factory.mktemp("package")
     # A clone, so that what git ignores cannot make this pass.
     run("git", "clone", "-q", str(ROOT), str(base / "clone"), env=dict(os.environ), cwd=base)
+    for private in PRIVATE:  # what a working copy has besides
+        (base / "clone" / private).parent.mkdir(parents=True, exist_ok=True)
+        (base / "clone" / private).write_text("secret")
     env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(base / "target"), ANSIBLE_HOME=str(base / "home"))
     env.pop("ANSIBLE_CONFIG", None)
     env.pop("ANSIBLE_INVENTORY", None)
@@ -41,7 +45,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, d
 def test_no_private_file_is_shipped(installed: tuple[pathlib.Path, dict[str, str]]) -> None:
     base, _ = installed
     shipped = run("tar", "-tzf", str(next(base.glob("*.tar.gz"))), env=dict(os.environ), cwd=base).splitlines()
-    assert not [name for name in shipped if name.startswith((".", "tests/output")) and not name.startswith("./")]
+    assert "plugins/modules/vllm_release.py" in shipped
+    assert [
+        name for name in shipped if name.startswith((".git", ".venv", ".sandbox", ".ci", "tests/output", "llmops"))
+    ] == []
 
 
 @pytest.mark.parametrize("playbook", ["site", "status"])
