@@ -15,6 +15,7 @@ from .steps import SandboxError, run, succeeds, warn
 
 PACKAGES = {"docker.io": "dockerd", "mmdebstrap": "mmdebstrap", "openssl": "openssl"}
 _RECORD = STATE / "machine.json"
+_BOOTSTRAP = STATE / "bootstrap-packages"
 _START_SECONDS = 60
 
 
@@ -40,17 +41,18 @@ def _root(command: list[str]) -> list[str]:
 
 def install_packages() -> None:
     """Install what is missing of PACKAGES, and write down every package that came with it, for ``demo-down``."""
-    before = _installed()
-    # What an interrupted install had begun is finished, and counted, by the next run.
     record = _record()
-    baseline = set(record.setdefault("before", sorted(before)))
     missing = [name for name, command in PACKAGES.items() if not succeeds(["sh", "-c", f"command -v {command}"])]
+    if not missing and "baseline" not in record:
+        return
+    # The baseline of an install that was interrupted still holds: what it had begun is counted, too.
+    record.setdefault("baseline", sorted(_installed()))
+    _save(record)
     if missing:
-        _save(record)
         quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         run(_root(["apt-get", "update", "-qq"]))
         run(_root(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]), env=quiet)
-    record["packages"] = sorted(_installed() - baseline)
+    record["packages"] = sorted({*record["packages"], *_installed() - set(record.pop("baseline"))})
     _save(record)
 
 
@@ -110,8 +112,15 @@ def _is_dockerd(pid: int) -> bool:
 
 
 def remove_packages() -> None:
-    """Purge exactly the packages that ``install_packages`` brought."""
-    packages = [name for name in _record()["packages"] if name in _installed()]
-    if packages:
-        quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        run(_root(["apt-get", "purge", "-y", "-qq", *packages]), env=quiet)
+    """Purge exactly the packages that ``tools/bootstrap`` and ``install_packages`` brought, and nothing else."""
+    brought = {*_record()["packages"], *(_BOOTSTRAP.read_text().split() if _BOOTSTRAP.exists() else [])}
+    packages = sorted(brought & _installed())
+    if not packages:
+        return
+    plan = run(_root(["apt-get", "purge", "-s", "-y", *packages])).splitlines()
+    doomed = {line.split()[1] for line in plan if line.startswith(("Purg ", "Remv "))}
+    if doomed - brought:
+        words = " ".join(packages)
+        warn(f"packages kept, because {', '.join(sorted(doomed - brought))} needs them: apt-get purge {words}")
+        return
+    run(_root(["apt-get", "purge", "-y", "-qq", *packages]), env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))

@@ -18,30 +18,37 @@ _OPTIONS = (
 ).split()
 
 
-def _ours(kind: str) -> list[dict[str, str]]:
-    """Return containers or networks with our label, of this checkout and of others."""
-    words = {"container": ["docker", "ps", "-a"], "network": ["docker", "network", "ls"]}[kind]
-    listing = run([*words, "--filter", f"label={LABEL}", "--format", "{{json .}}"])
+def _labelled(kind: str) -> list[dict[str, str]]:
+    """Return containers, networks or images with our label, of this checkout and of others."""
+    words = {"container": ["ps", "-a"], "network": ["network", "ls"], "image": ["images"]}[kind]
+    listing = run(["docker", *words, "--no-trunc", "--filter", f"label={LABEL}", "--format", "{{json .}}"])
     return [json.loads(line) for line in listing.splitlines()]
 
 
-def _owner(container: dict[str, str]) -> str:
-    labels = dict(pair.partition("=")[::2] for pair in container["Labels"].split(","))
-    return labels.get(LABEL, "")
+def _owner(kind: str, ident: str) -> str:
+    """Return the checkout that made it."""
+    place = ".Labels" if kind == "network" else ".Config.Labels"
+    return run(["docker", kind, "inspect", "-f", f'{{{{index {place} "{LABEL}"}}}}', ident]).strip()
+
+
+def _ours(kind: str) -> list[dict[str, str]]:
+    """Return those of this checkout, and those whose checkout is gone: nobody else would remove them."""
+    found = [(item, _owner(kind, item["ID"])) for item in _labelled(kind)]
+    return [item for item, owner in found if owner == str(ROOT) or not pathlib.Path(owner).is_dir()]
 
 
 def refuse_a_second_sandbox(take_over: bool) -> None:
     """Stop when another checkout's sandbox is up: addresses and names exist once per machine."""
-    others = {_owner(c) for c in _ours("container") if c["State"] == "running" and _owner(c) != str(ROOT)}
-    living = sorted(path for path in others if pathlib.Path(path).is_dir())
+    owners = {_owner("container", item["ID"]) for item in _labelled("container") if item["State"] == "running"}
+    living = sorted(owner for owner in owners - {str(ROOT)} if pathlib.Path(owner).is_dir())
     if living and not take_over:
         raise SandboxError(
             f"a sandbox of {living[0]} is up on this machine: run `make demo-down` there, or set"
             " LLMOPS_SANDBOX_TAKE_OVER=1 to replace it by this one"
         )
-    for container in _ours("container"):
-        if _owner(container) != str(ROOT):
-            run(["docker", "rm", "-f", "-v", container["ID"]])
+    for item in _labelled("container"):
+        if _owner("container", item["ID"]) != str(ROOT):
+            run(["docker", "rm", "-f", "-v", item["ID"]])
 
 
 def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
@@ -49,7 +56,7 @@ def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
     if not succeeds(["docker", "network", "inspect", NETWORK]):
         run(["docker", "network", "create", "--subnet", SUBNET, "--gateway", GATEWAY]
             + ["--label", f"{LABEL}={ROOT}", NETWORK])  # fmt: skip
-    running = {c["Names"] for c in _ours("container") if c["State"] == "running"}
+    running = {item["Names"] for item in _ours("container") if item["State"] == "running"}
     for host in hosts:
         if host.container in running and _is_current(host):
             continue
@@ -80,15 +87,15 @@ def _await_boot(host: Host) -> None:
 
 
 def remove() -> None:
-    """Remove every host and the network, whoever made them: found by label, not by memory."""
+    """Remove the hosts of this checkout, found by label, not by memory; the network when nobody is on it any more."""
     for container in _ours("container"):
         run(["docker", "rm", "-f", "-v", container["ID"]])
-    for network in _ours("network"):
-        run(["docker", "network", "rm", network["ID"]])
+    if not _labelled("container"):
+        for network in _labelled("network"):
+            run(["docker", "network", "rm", network["ID"]])
 
 
 def remove_images() -> None:
-    """Remove the base images, complete or not."""
-    listing = run(["docker", "images", "-q", "--no-trunc", "--filter", f"label={LABEL}"])
-    for name in sorted(set(listing.split())):
-        run(["docker", "rmi", "-f", name])
+    """Remove the base images that this checkout has built, complete or not."""
+    for image_id in sorted({item["ID"] for item in _ours("image")}):
+        run(["docker", "rmi", "-f", image_id])
