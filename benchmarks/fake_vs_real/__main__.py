@@ -15,7 +15,7 @@ import tempfile
 from tests.fakes.vllm.build import build
 from tools.sandbox.steps import run
 
-CONTAINER = "llmops-gpu3"
+CONTAINER = "llmops-gpu1"
 WORK = "/root/fake_vs_real"
 HERE = pathlib.Path(__file__).resolve().parent
 

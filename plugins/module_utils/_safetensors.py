@@ -34,9 +34,9 @@ def header(path: pathlib.Path) -> dict[str, Any]:
         try:
             parsed = json.loads(file.read(length))
             ends = [tensor["data_offsets"][1] for name, tensor in parsed.items() if name != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise ModelError(f"{path}: its safetensors header cannot be read ({error}): copy it again") from error
-    expected = 8 + length + max(ends, default=0)
     if size != expected:
         word = "truncated" if size < expected else "longer than its tensors"
         raise ModelError(f"{path}: {word}: {size} bytes, and its header describes {expected}: copy it again")
@@ -45,9 +45,11 @@ def header(path: pathlib.Path) -> dict[str, Any]:
 
 def check(directory: pathlib.Path) -> None:
     """Raise ModelError unless the directory holds a model that can be loaded as far as its structure tells."""
-    config = _read_json(directory / "config.json")
-    if not isinstance(config, dict) or not config.get("architectures"):
-        raise ModelError(f"{directory / 'config.json'}: names no architectures: this is no model for vLLM")
+    config = directory / "config.json"
+    if config.exists() or not (directory / "params.json").exists():  # params.json: Mistral's own form
+        parsed = _read_json(config)
+        if not isinstance(parsed, dict) or not parsed.get("architectures"):
+            raise ModelError(f"{config}: names no architectures: this is no model for vLLM")
     if not any(
         (directory / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
     ):
@@ -56,12 +58,17 @@ def check(directory: pathlib.Path) -> None:
         header(path)
     index = directory / "model.safetensors.index.json"
     if index.exists():
-        named = set(_read_json(index).get("weight_map", {}).values())
-        missing = sorted(name for name in named if not (directory / name).is_file())
+        missing = sorted(name for name in _shards(index) if not (directory / name).is_file())
         if missing:
-            raise ModelError(
-                f"{index}: names {missing[0]} and {len(missing) - 1} more that are not there: complete the source"
-            )
+            others = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise ModelError(f"{index}: names {missing[0]}{others}, not there: complete the source")
+
+
+def _shards(index: pathlib.Path) -> set[str]:
+    try:
+        return {str(name) for name in _read_json(index)["weight_map"].values()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}: maps no weights to files: copy it again") from error
 
 
 def _read_json(path: pathlib.Path) -> Any:

@@ -30,16 +30,18 @@ options:
     description:
       - C(hf://organisation/repository), a hub repository.
       - C(file:///directory), a directory or mount on this host.
-      - C(controller:///directory), a directory on the controller, which the role M(llmops.vllm.llm_model) has copied to
-        the RV(transfer) directory that the first call returns.
+      - C(controller:///directory), a directory on the controller, whose files the role C(llm_model) copies to the
+        directory RV(transfer) that the first call returns.
+      - Required with O(state=present).
     type: str
-    required: true
   root:
     description: Directory below which models lie.
     type: path
     default: /srv/llm-models
   move:
-    description: Take the source directory itself instead of a copy. It must lie on the same file system.
+    description:
+      - Take the source directory itself instead of a copy. It must lie on the same file system.
+      - When the revision is refused, the directory is given back.
     type: bool
     default: false
   hub_command:
@@ -62,17 +64,34 @@ options:
     type: list
     elements: str
     default: []
+  sha256sums:
+    description:
+      - File names and the SHA-256 that they must have. Files that are not named are not compared.
+      - A C(SHA256SUMS) in the source is compared in any case.
+    type: dict
+    default: {}
   reader:
     description: User who must be able to read the files. Checked as that user.
     type: str
+  size_bytes:
+    description:
+      - Size of a C(controller://) source, for the check of free space. The size of other sources is found out.
+    type: int
+    default: 0
   min_free_bytes:
     description: Bytes that must stay free on the file system beyond what the model needs.
     type: int
     default: 1073741824
+  timeout:
+    description:
+      - Seconds after which a download from a hub, or a wait for another run that stages the same, is given up.
+      - What was downloaded stays, and the next run goes on with it.
+    type: int
+    default: 14400
   verify:
     description:
-      - How a revision that is there is checked. V(size) compares lengths and structure without reading the weights,
-        V(sha256) reads every byte, V(none) trusts it.
+      - How a revision that is there is checked. V(size) compares the list of files, the lengths of the weights with
+        their headers, and the checksums of the other files up to 64 MiB. V(sha256) reads every byte, V(none) trusts it.
     type: str
     choices: [none, size, sha256]
     default: size
@@ -98,7 +117,20 @@ EXAMPLES = r"""
   llmops.vllm.llm_model:
     name: llama-8b
     source: file:///mnt/models/llama-8b
-    revision: 2026-11-01
+    revision: "2026-11-01"
+
+- name: Read every byte of a revision that is there, as after a fault of the disk
+  llmops.vllm.llm_model:
+    name: llama-8b
+    source: file:///mnt/models/llama-8b
+    revision: "2026-11-01"
+    verify: sha256
+
+- name: Remove a revision that nothing serves any more
+  llmops.vllm.llm_model:
+    name: llama-8b
+    revision: "2026-10-01"
+    state: absent
 """
 
 RETURN = r"""
@@ -140,7 +172,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "revision": {"type": "str", "required": True},
-            "source": {"type": "str", "required": True},
+            "source": {"type": "str"},
             "root": {"type": "path", "default": "/srv/llm-models"},
             "move": {"type": "bool", "default": False},
             "hub_command": {"type": "str", "default": "hf"},
@@ -148,22 +180,28 @@ def main() -> None:
             "hub_endpoint": {"type": "str"},
             "include": {"type": "list", "elements": "str", "default": []},
             "exclude": {"type": "list", "elements": "str", "default": []},
+            "sha256sums": {"type": "dict", "default": {}},
             "reader": {"type": "str"},
+            "size_bytes": {"type": "int", "default": 0},
             "min_free_bytes": {"type": "int", "default": 1 << 30},
+            "timeout": {"type": "int", "default": 14400},
             "verify": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        required_if=[("state", "present", ["source"])],
         supports_check_mode=True,
     )
+    wanted = module.params["state"] == "present"
     names = {field.name for field in dataclasses.fields(_model_store.Request)}
-    request = _model_store.Request(**{name: value for name, value in module.params.items() if name in names})
+    options = {name: value for name, value in module.params.items() if name in names and value is not None}
+    request = _model_store.Request(**options)
     before = request.path.exists()
-    act = _model_store.present if module.params["state"] == "present" else _model_store.absent
+    act = _model_store.present if wanted else _model_store.absent
     try:
         result = act(request, check_mode=module.check_mode)
     except (LlmopsError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(diff=_model_store.difference(request, result, before), **result)
+    module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
 
 
 if __name__ == "__main__":
