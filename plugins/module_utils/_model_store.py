@@ -39,7 +39,7 @@ _SMALL = 64 << 20
 # What git and the hub's own command leave in the directory: never part of a revision.
 _LEFT_OUT = (".cache", ".git", ".gitattributes", SUMS)
 _SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_DOWNLOAD_SIZE = re.compile(r"totalling ([0-9.]+)([KMGTP]?)")
+_DOWNLOAD_SIZE = re.compile(r"totalling ([0-9]+(?:\.[0-9]+)?)([KMGTP]?)")
 
 
 @dataclass

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any, Callable
 
@@ -88,6 +89,13 @@ BAD_SOURCES: dict[str, tuple[Callable[[pathlib.Path], Any], list[str]]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "not there"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer"]),
     "no directory": (lambda folder: folder.rename(folder.with_name("gone")), ["no directory", "mount it"]),
+    "dangling link": (lambda folder: (folder / "x.bin").symlink_to("gone"), ["x.bin", "link", "to nothing"]),
+    "name with a newline": (lambda folder: (folder / "a\nb").touch(), ["a\\nb", "rename it"]),
+    "index of nothing": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
+        ["model.safetensors.index.json", "maps no weights"],
+    ),
+    "no sums": (lambda folder: (folder / "SHA256SUMS").write_text("<html>"), ["SHA256SUMS", "'<html>'", "sha256sum"]),
 }
 
 
@@ -110,6 +118,13 @@ def test_bad_source_is_refused_and_leaves_no_revision(
         ({"source": "hf://example/llama", "revision": "main"}, ["revision", "'main'", "40 hexadecimal"]),
         ({"source": "/srv/x"}, ["source", "'/srv/x'", "file://"]),
         ({"name": "../x"}, ["name", "'../x'"]),
+        ({"name": "..", "revision": "..", "state": "absent"}, ["revision", "'..'"]),
+        ({"name": "..", "state": "absent"}, ["name", "'..'"]),
+        ({"source": "hf://example/llama", "revision": "a" * 40, "move": True}, ["move", "file://"]),
+        ({"sha256sums": {"config.json": "0" * 64}}, ["config.json", "altered", "sha256sums"]),
+        ({"sha256sums": {"model-2.safetensors": "0" * 64}}, ["model-2.safetensors is missing"]),
+        ({"reader": "nobody-such"}, ["reader", "'nobody-such'", "no such user", "llm_model_reader"]),
+        ({"source": "controller:///srv/x", "size_bytes": 1 << 60}, ["GB free", "1152921504.6 GB"]),
         ({"min_free_bytes": 1 << 62}, ["GB free", "min_free_bytes", "llm_model_root"]),
         ({"source": "hf://example/llama", "revision": "a" * 40, "hub_command": "/no/hf"}, ["/no/hf", "environment"]),
     ],
@@ -128,6 +143,9 @@ def test_bad_options(
         ("size", truncate, "truncated"),
         ("sha256", alter, "altered"),
         ("size", lambda f: (f / "SHA256SUMS").unlink(), "SHA"),
+        ("size", lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json, which was altered"),
+        ("size", lambda f: (f / "model-2.safetensors").touch(), "model-2.safetensors, which was put there later"),
+        ("size", lambda f: (f / "generation_config.json").unlink(), "lacks generation_config.json"),
     ],
 )
 def test_damaged_revision_is_reported_and_never_repaired(
@@ -142,6 +160,98 @@ def test_damaged_revision_is_reported_and_never_repaired(
     assert result.failed
     assert word in result["msg"]
     assert "state=absent" in result["msg"]
+
+
+def test_trusted_revision_is_not_looked_at(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
+    truncate(pathlib.Path(run_module("llm_model", options)["path"]))
+    assert not run_module("llm_model", dict(options, verify="none"))["changed"]
+
+
+def test_noise_of_the_file_system_is_not_part_of_a_revision(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    (source / ".git").mkdir()
+    (source / ".git" / "HEAD").touch()
+    (source / ".gitattributes").touch()
+    sums = subprocess.run("find . -type f | xargs sha256sum -b", shell=True, cwd=source, stdout=subprocess.PIPE)
+    (source / "SHA256SUMS").write_bytes(sums.stdout)  # names files that are left out, as "*./name"
+    result = run_module("llm_model", options)
+    path = pathlib.Path(result["path"])
+    assert {file.name for file in path.iterdir()} == {*result["files"], "SHA256SUMS"}
+    (path / ".nfs0000").touch()
+    assert not run_module("llm_model", options)["changed"]
+
+
+def test_expected_sums_are_kept_to_afterwards(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
+    right = _model_store.sha256(pathlib.Path(options["source"][7:]) / "model.safetensors")
+    assert run_module("llm_model", dict(options, sha256sums={"model.safetensors": right.upper()}))["changed"]
+    assert not run_module("llm_model", dict(options, sha256sums={"model.safetensors": right}))["changed"]
+    result = run_module("llm_model", dict(options, sha256sums={"model.safetensors": "0" * 64}))
+    assert result.failed
+    assert right in result["msg"]
+
+
+def test_links_are_followed_by_a_copy_and_refused_by_a_move(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (source / "model.safetensors").rename(tmp_path / "blob")
+    (source / "model.safetensors").symlink_to(tmp_path / "blob")  # as in the hub's cache
+    moved = run_module("llm_model", dict(options, move=True, revision="r2"))
+    assert "is a link" in moved["msg"]
+    assert (source / "model.safetensors").is_symlink()
+    path = pathlib.Path(run_module("llm_model", options)["path"])
+    assert not (path / "model.safetensors").is_symlink()
+    assert (path / "model.safetensors").read_bytes() == (tmp_path / "blob").read_bytes()
+
+
+def test_refused_move_gives_the_directory_back(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    truncate(source)
+    result = run_module("llm_model", dict(options, move=True))
+    assert f"The files are still in {source}" in result["msg"]
+    assert (source / "model.safetensors").stat().st_size == 5000
+
+
+def test_move_that_was_killed_is_finished_and_loses_nothing(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    request = Request(**options, move=True)
+    request.workspace.mkdir(parents=True)
+    source.rename(request.incoming)  # and there it was killed
+    assert run_module("llm_model", dict(options, move=True))["changed"]
+    _model_store.verify(Request(**options, verify="sha256"))
+
+
+def test_modes_do_not_depend_on_the_umask(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
+    before = os.umask(0o077)
+    try:
+        path = pathlib.Path(run_module("llm_model", options)["path"])
+    finally:
+        os.umask(before)
+    assert [oct(folder.stat().st_mode & 0o777) for folder in (path, path.parent, path.parents[1])] == ["0o755"] * 3
+    assert {oct(file.stat().st_mode & 0o777) for file in path.iterdir()} == {"0o644"}
+
+
+def test_what_a_killed_removal_left_is_removed(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
+    run_module("llm_model", options)
+    request = Request(**options)
+    request.path.rename(request.workspace / "removed")
+    absent = dict(options, state="absent")
+    del absent["source"]
+    result = run_module("llm_model", absent)
+    assert (result["changed"], result["diff"]) == (True, {"before": "", "after": ""})
+    assert _model_store._leftovers(request) == []
+    assert not run_module("llm_model", absent)["changed"]
+
+
+def test_revision_whose_name_begins_alike_is_left_alone(
+    run_module: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    for revision in ("r1", "r1-b", "r10"):
+        run_module("llm_model", dict(options, revision=revision))
+    run_module("llm_model", dict(options, state="absent"))
+    assert sorted(path.name for path in (pathlib.Path(options["root"]) / "tiny").iterdir()) == ["r1-b", "r10"]
 
 
 def test_token_travels_by_environment_and_is_never_shown(
@@ -167,6 +277,7 @@ def test_token_travels_by_environment_and_is_never_shown(
 def test_controller_source_asks_for_the_files_first(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
     result = run_module("llm_model", dict(options, source=options["source"].replace("file://", "controller://")))
     assert result["changed"]
+    assert not pathlib.Path(options["root"]).exists()
     pathlib.Path(result["transfer"]).parent.mkdir(parents=True)
     pathlib.Path(options["source"][7:]).rename(result["transfer"])
     done = run_module("llm_model", dict(options, source=f"file://{result['transfer']}", move=True))
@@ -187,7 +298,7 @@ def test_two_runs_at_once_leave_one_whole_revision(options: dict[str, Any]) -> N
         run.start()
     for run in runs:
         run.join(30)
-    assert len([queue.get(timeout=5) for _ in runs]) == 3
+    assert sorted(queue.get(timeout=5) for _ in runs) == [False, False, True]
     _model_store.verify(Request(**options, verify="sha256"))
 
 
@@ -253,11 +364,49 @@ def test_files_that_the_service_user_cannot_reach(
     assert "'nobody' cannot read" in result["msg"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root may")
+def test_closed_directory_of_the_model_is_found_before_the_rename(
+    run_module: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    with tempfile.TemporaryDirectory() as open_path:
+        pathlib.Path(open_path).chmod(0o755)
+        root = pathlib.Path(open_path) / "models"
+        (root / "tiny").mkdir(parents=True)
+        (root / "tiny").chmod(0o700)
+        result = run_module("llm_model", dict(options, root=str(root), reader="nobody"))
+        assert "'nobody' cannot read" in result["msg"]
+        (root / "tiny").chmod(0o755)
+        assert run_module("llm_model", dict(options, root=str(root), reader="nobody"))["changed"]
+
+
+def test_check_mode_does_not_ask_for_a_user_who_comes_later(
+    run_module: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    run_module("llm_model", options)
+    assert not run_module("llm_model", dict(options, reader="nobody-such"), check=True).failed
+    assert run_module("llm_model", dict(options, reader="nobody-such", revision="r2"), check=True)["changed"]
+
+
 def test_header_of_garbage_is_an_error_of_ours(tmp_path: pathlib.Path) -> None:
     for number, content in enumerate(
-        [b"", b"x" * 7, b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"\x08\0\0\0\0\0\0\0{nojson}"]
+        [
+            b"",
+            b"x" * 7,
+            b"\xff" * 64,
+            b"\x02\0\0\0\0\0\0\0[]",
+            b"\x08\0\0\0\0\0\0\0{nojson}",
+            b'\x1f\0\0\0\0\0\0\0{"a":{"data_offsets":[0,"end"]}}',
+        ]
     ):
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(content)
         with pytest.raises(_safetensors.ModelError, match="copy it again"):
             _safetensors.header(path)
+
+
+def test_model_in_the_form_of_mistral_needs_no_config_json(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tekken.json").write_text("{}")
+    with pytest.raises(_safetensors.ModelError, match="config.json"):
+        _safetensors.check(tmp_path)
+    (tmp_path / "params.json").write_text("{}")
+    _safetensors.check(tmp_path)

