@@ -11,6 +11,7 @@ import argparse
 import base64
 import hashlib
 import pathlib
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ def write_wheel(
     info: Mapping[str, bytes] | None = None,
 ) -> pathlib.Path:
     """Write a pure wheel with these files and further metadata files; the same arguments give the same bytes."""
-    folder = f"{name}-{version}.dist-info"
+    stem = f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}"  # a dash would end the name
+    folder = f"{stem}.dist-info"
     metadata = [
         "Metadata-Version: 2.1",
         f"Name: {name}",
@@ -49,7 +51,7 @@ def write_wheel(
     record = [f"{path},sha256={_digest(content)},{len(content)}" for path, content in contents.items()]
     contents[f"{folder}/RECORD"] = ("\n".join([*record, f"{folder}/RECORD,,"]) + "\n").encode()
 
-    target = pathlib.Path(directory) / f"{name}-{version}-py3-none-any.whl"
+    target = pathlib.Path(directory) / f"{stem}-py3-none-any.whl"
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_suffix(".tmp")
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:

@@ -117,6 +117,8 @@ def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
         return {**_nothing_yet(request), "transfer": str(request.transfer)}
     if check_mode:
         return _nothing_yet(request)
+    if request.source.startswith("file://") and not request.move:
+        _source_directory(request)  # before a directory is made for it
     with _lock(request) as lock:
         staged = not request.path.exists()  # a run beside this one may have finished it
         if staged:
@@ -235,12 +237,11 @@ def _leftovers(request: Request) -> list[pathlib.Path]:
 
 def _stage(request: Request, lock: int) -> None:
     """Bring the files aside and seal them; a failure leaves what its message says."""
-    scheme, _, rest = request.source.partition("://")
     bring, undo = {
-        ("hf", False): (lambda: _download(request, rest, lock), _keep),
-        ("file", False): (lambda: _copy(request, pathlib.Path(rest)), _discard),
-        ("file", True): (lambda: _take(request, pathlib.Path(rest)), _give_back),
-    }[scheme, request.move]
+        ("hf", False): (lambda: _download(request, lock), _keep),
+        ("file", False): (lambda: _copy(request), _discard),
+        ("file", True): (lambda: _take(request), _give_back),
+    }[request.source.partition("://")[0], request.move]
     try:
         bring()
         _seal(request)
@@ -249,9 +250,15 @@ def _stage(request: Request, lock: int) -> None:
         raise ModelError(f"{str(error).rstrip('.')}. {remains}") from error
 
 
-def _copy(request: Request, source: pathlib.Path) -> None:
+def _source_directory(request: Request) -> pathlib.Path:
+    source = pathlib.Path(request.source[len("file://") :])
     if not source.is_dir():
         raise ModelError(f"source {request.source}: no directory {source} on this host: mount it, or mend the path")
+    return source
+
+
+def _copy(request: Request) -> None:
+    source = _source_directory(request)
     shutil.rmtree(request.incoming, ignore_errors=True)  # of a run that was killed
     files = _files(source)
     _check_space(request, sum((source / name).stat().st_size for name in files))
@@ -266,26 +273,27 @@ def _discard(request: Request) -> str:
     return "Nothing of it remains on this host"
 
 
-def _take(request: Request, source: pathlib.Path) -> None:
-    if source.is_dir():
-        shutil.rmtree(request.incoming, ignore_errors=True)
-        try:
-            source.rename(request.incoming)
-        except OSError as error:
-            raise ModelError(f"{source} cannot be moved below {request.root} ({error}): set move to false") from error
-    elif not request.incoming.is_dir():  # else a run was killed after it had taken the source
-        raise ModelError(f"source {request.source}: no directory {source} on this host: mend the path")
+def _take(request: Request) -> None:
+    if request.incoming.is_dir() and not pathlib.Path(request.source[len("file://") :]).exists():
+        return  # a run was killed after it had taken the source
+    source = _source_directory(request)
+    shutil.rmtree(request.incoming, ignore_errors=True)
+    try:
+        source.rename(request.incoming)
+    except OSError as error:
+        raise ModelError(f"{source} cannot be moved below {request.root} ({error}): set move to false") from error
 
 
 def _give_back(request: Request) -> str:
-    source = pathlib.Path(request.source.partition("://")[2])
+    source = pathlib.Path(request.source[len("file://") :])
     if request.incoming.is_dir() and not source.exists():
         request.incoming.rename(source)
     return f"The files are still in {source}" if source.exists() else "Nothing was changed"
 
 
-def _download(request: Request, repository: str, lock: int) -> None:
+def _download(request: Request, lock: int) -> None:
     """Let the hub's own command fetch; what it had fetched before it was killed, it does not fetch again."""
+    repository = request.source[len("hf://") :]
     _, told = _hub(request, repository, lock, ["--dry-run"])  # when it fails, the download itself says better why
     size = _DOWNLOAD_SIZE.search(told)
     needed = float(size[1]) * 1000 ** " KMGTP".index(size[2] or " ") if size else 0
@@ -496,7 +504,7 @@ def _check_reader(request: Request, folder: pathlib.Path) -> None:
         return
     unreadable = ["find", str(folder), "-type", "f", "!", "-readable", "-print", "-quit"]
     closed = ["find", str(request.path.parent), "-maxdepth", "0", "!", "-executable", "-print"]
-    for command in (unreadable, closed):
+    for command in [unreadable] if folder == request.path else [unreadable, closed]:
         done = subprocess.run(
             ["runuser", "-u", request.reader, "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

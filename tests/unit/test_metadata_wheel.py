@@ -49,7 +49,7 @@ def test_installer_resolves_it_with_what_it_requires(tmp_path: pathlib.Path) -> 
         pytest.skip("needs uv or pip")
     metadata_wheel.build("llmops-real", "2.0", [], tmp_path)
     metadata_wheel.build("llmops-name", "2.0+cpu", ["llmops-real==2.0"], tmp_path)
-    command = [*installer, "--no-index", "--find-links", str(tmp_path), "llmops-name", "--target", str(tmp_path / "to")]
+    command = [*installer, "--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "to"), "llmops-name"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode()
     found = {path.name for path in (tmp_path / "to").glob("*.dist-info")}

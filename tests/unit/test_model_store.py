@@ -223,6 +223,14 @@ def test_move_that_was_killed_is_finished_and_loses_nothing(
     _model_store.verify(Request(**options, verify="sha256"))
 
 
+def test_missing_source_leaves_no_directory_behind(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    source.rename(source.with_name("gone"))
+    assert run_module("llm_model", options).failed
+    assert not pathlib.Path(options["root"]).exists()
+
+
 def test_modes_do_not_depend_on_the_umask(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
     before = os.umask(0o077)
     try:
