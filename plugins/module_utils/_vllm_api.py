@@ -317,7 +317,7 @@ def side_by_side(tasks: Sequence[Callable[[], Any]], workers: int = 32) -> list[
             except BaseException as problem:  # handed to the caller below
                 failures.append(problem)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
+    threads = [threading.Thread(target=work, daemon=True) for _turn in range(min(workers, len(tasks)))]
     for thread in threads:
         thread.start()
     for thread in threads:

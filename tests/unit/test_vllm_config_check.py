@@ -84,7 +84,7 @@ def test_both_spellings_and_every_shape_of_value_are_accepted(options, key, valu
 
 
 def test_a_flag_given_in_both_spellings_is_told(options):
-    errors, _ = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0")
+    errors, _unused = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0")
     assert "given twice" in errors[0]["message"]
 
 
