@@ -54,8 +54,8 @@ def copy_working_tree() -> None:
             shutil.copy2(source, COPY / name, follow_symlinks=False)
 
 
-def bring_pip() -> None:
-    """Lay the script, that ansible-test would download, into its cache."""
+def prepare_home() -> None:
+    """Lay into the home what ansible-test would download, and what it would call a program for and never use."""
     from ansible_test._internal.python_requirements import get_venv_packages
 
     cache = HOME / ".ansible" / "test" / "cache"
@@ -63,6 +63,8 @@ def bring_pip() -> None:
     for version in (CONTROLLER_PYTHON, OLDEST_TARGET_PYTHON):
         pip = get_venv_packages(types.SimpleNamespace(version=version))["pip"]
         (cache / f"get_pip_{pip.replace('.', '_')}.py").write_text(GET_PIP)
+    for name in ("id_rsa", "id_rsa.pub"):  # ssh-keygen need not be there, and no host is reached by SSH
+        (cache.parent / name).write_text("no key\n")
 
 
 def oldest_python() -> pathlib.Path | None:
@@ -102,8 +104,16 @@ def alone() -> Iterator[None]:
 
 
 def command(verb: str, arguments: list[str]) -> list[str]:
-    """Return the command line: versions named, because ansible-test would try what is not usable."""
-    python = [] if "--python" in arguments else ["--python", CONTROLLER_PYTHON]
+    """Return the command line: versions named, because ansible-test would try what is not usable.
+
+    Modules of integration targets run with the oldest supported Python, where this machine has it.
+    """
+    python = ["--python", CONTROLLER_PYTHON]
+    if verb == "integration":
+        target = OLDEST_TARGET_PYTHON if oldest_python() else CONTROLLER_PYTHON
+        python = ["--controller", f"origin:python={CONTROLLER_PYTHON}", "--target", f"controller:python={target}"]
+    if {"--python", "--controller", "--docker", "--venv", "--local"} & set(arguments):
+        python = []
     ansible_test = str(pathlib.Path(sys.executable).parent / "ansible-test")
     return [sys.executable, ansible_test, verb, *python, *arguments]
 
@@ -112,7 +122,7 @@ def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.Complet
     """Run ansible-test on a fresh copy; with ``capture``, stdout and stderr come back together as ``stdout``."""
     with alone():
         copy_working_tree()
-        bring_pip()
+        prepare_home()
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
         return subprocess.run(command(verb, list(arguments)), cwd=COPY, env=environment(), text=True, **output)
 

@@ -162,6 +162,7 @@ def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnec
 
 def _short(data: bytes, limit: int = 300) -> str:
     text = " ".join(data.decode("utf-8", "replace").split())
+    text = "".join(character if character.isprintable() else "?" for character in text)  # it goes to a terminal
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
