@@ -6,6 +6,7 @@ the working tree, and tested there. All that it keeps lies below ``.cache/ansibl
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import os
@@ -23,6 +24,7 @@ HOME = STATE / "home"
 RESULTS = COPY / "tests" / "output"
 CONTROLLER_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 OLDEST_TARGET_PYTHON = "3.9"
+MODULE_UTILS = "ansible_collections.llmops.vllm.plugins.module_utils"
 
 # ansible-test makes its environments without pip and then downloads a script that brings it, from a server that a
 # machine behind a mirror of the package registries cannot reach. Python has pip on board; any version will do.
@@ -52,6 +54,33 @@ def copy_working_tree() -> None:
         if name and source.exists():  # what was deleted but not yet committed is still listed
             (COPY / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, COPY / name, follow_symlinks=False)
+
+
+def is_of_targets(test: pathlib.Path) -> bool:
+    """Whether the test imports code that runs on targets, and nothing that only a controller has, or that is a fake."""
+    imported = set()
+    for node in ast.walk(ast.parse(test.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    ours = {name for name in imported if name.startswith(f"{MODULE_UTILS}")}
+    others = {name for name in imported - ours if name.partition(".")[0] not in sys.stdlib_module_names}
+    return bool(ours) and others <= {"pytest", "yaml", "tools"}
+
+
+def show_tests_of_targets() -> str:
+    """Copy tests of code for targets to where ansible-test looks for them; return the folder's name in the copy.
+
+    Only what lies there, and is no link, does it run with a Python that is too old for a controller.
+    """
+    folder = COPY / "tests" / "unit" / "plugins" / "module_utils"
+    folder.mkdir(parents=True)
+    for test in (COPY / "tests" / "unit").glob("test_*.py"):
+        if is_of_targets(test):
+            # the way to the root of the collection is two steps longer from there
+            (folder / test.name).write_text(test.read_text().replace("resolve().parents[2]", "resolve().parents[4]"))
+    return f"{folder.relative_to(COPY)}/"
 
 
 def prepare_home() -> None:
@@ -106,16 +135,18 @@ def alone() -> Iterator[None]:
 def command(verb: str, arguments: list[str]) -> list[str]:
     """Return the command line: versions named, because ansible-test would try what is not usable.
 
-    Modules of integration targets run with the oldest supported Python, where this machine has it.
+    Code for targets runs with the oldest supported Python, where this machine has it.
     """
-    python = ["--python", CONTROLLER_PYTHON]
-    if verb == "integration":
-        target = OLDEST_TARGET_PYTHON if oldest_python() else CONTROLLER_PYTHON
-        python = ["--controller", f"origin:python={CONTROLLER_PYTHON}", "--target", f"controller:python={target}"]
-    if {"--python", "--controller", "--docker", "--venv", "--local"} & set(arguments):
-        python = []
+    target = OLDEST_TARGET_PYTHON if oldest_python() else CONTROLLER_PYTHON
+    named = {"--python", "--target-python", "--controller", "--target", "--venv", "--local"} & set(arguments)
+    python = {
+        "sanity": ["--python", CONTROLLER_PYTHON],
+        "units": ["--target-python", f"venv/{target}"],
+        "integration": [f"--controller=origin:python={CONTROLLER_PYTHON}", f"--target=controller:python={target}"],
+    }[verb]
+    arguments = arguments if named else [*python, *arguments]
     ansible_test = str(pathlib.Path(sys.executable).parent / "ansible-test")
-    return [sys.executable, ansible_test, verb, *python, *arguments]
+    return [sys.executable, ansible_test, verb, *arguments]
 
 
 def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
@@ -123,8 +154,12 @@ def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.Complet
     with alone():
         copy_working_tree()
         prepare_home()
+        words = list(arguments)
+        if verb == "units":
+            tests = show_tests_of_targets()
+            words = words or [tests]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
-        return subprocess.run(command(verb, list(arguments)), cwd=COPY, env=environment(), text=True, **output)
+        return subprocess.run(command(verb, words), cwd=COPY, env=environment(), text=True, check=False, **output)
 
 
 def main() -> int:
