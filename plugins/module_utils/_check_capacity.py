@@ -9,16 +9,15 @@ Only what is certain to fail is a problem; how much fits beyond that is measured
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from . import _flags
 from ._problem import Problem
 
 # Ways to stretch the context that multiply what config.json says; the others state the stretched length itself.
 _STRETCHING = ("linear", "dynamic", "yarn")
 _BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
-_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 def problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -86,7 +85,7 @@ def kv_bytes_per_token(model: Mapping[str, Any], tensor_parallel_size: int, cach
 
 def tokens(value: Any) -> int | None:
     """Return the number that a flag of vLLM means (``8192``, ``8k`` = 8000, ``8K`` = 8192), or None."""
-    if isinstance(value, bool):
+    try:
+        return None if isinstance(value, bool) else _flags.size(str(value).strip())
+    except ValueError:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?)", str(value).strip())
-    return int(float(found[1]) * _SUFFIXES[found[2]]) if found else None

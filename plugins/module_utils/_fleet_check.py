@@ -242,13 +242,9 @@ def _originated(host: str, variables: Mapping[str, Any], found: Iterable[Problem
 
 def _not_checked(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for replica in fleet:
-        version = replica["version"]
-        if _flags.catalogue(version) is None:
-            known = ", ".join(_flags.versions())
-            yield (
-                f"flags of vllm_version {version}: there is no catalogue of them (there is for {known}); its own "
-                "parser judges them on the host"
-            )
+        unknown = _flags.why_not(replica["version"])
+        if unknown:
+            yield f"{unknown}; the parser of the installed version judges them on the host"
         if replica["model_name"] and inventory.model_config(replica) is None:
             yield (
                 f"whether {replica['model_name']} fits: its config.json is not at hand; name a copy in "
