@@ -103,7 +103,9 @@ def oldest_python() -> pathlib.Path | None:
     found = [shutil.which(name), *sorted(pyenv.glob(f"versions/{OLDEST_TARGET_PYTHON}*/bin/{name}"))]
     for path in filter(None, found):
         # a shim of pyenv is on the path whether or not it leads to anything
-        asked = subprocess.run([path, "-c", "import sys, venv; print(sys.executable)"], capture_output=True, text=True)
+        asked = subprocess.run(
+            [path, "-c", "import sys, venv; print(sys.executable)"], capture_output=True, text=True, check=False
+        )
         if asked.returncode == 0:
             return pathlib.Path(asked.stdout.strip())
     return None

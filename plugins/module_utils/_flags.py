@@ -86,7 +86,7 @@ def versions() -> list[str]:
 
 def why_not(version: str) -> str:
     """Why there is no catalogue of a version; empty when there is one."""
-    public, _, label = str(version).partition("+")
+    public, _sep, label = str(version).partition("+")
     if label and not PUBLISHED_LABEL.fullmatch(label):
         return f"vLLM {version} is a build of its own ({label}): only its own parser knows its flags"
     known = versions()
@@ -132,7 +132,7 @@ def problems(flags: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
 def _value_problem(flag: Flag, name: str, value: Any) -> dict[str, Any] | None:
     if isinstance(value, bool):  # what else check_keys lets through
         return None
-    base, dot, _ = name.partition(".")
+    base, dot, _sep = name.partition(".")
     if dot:
         if flag.type in ("json", "object", "json_or_str"):
             return None
