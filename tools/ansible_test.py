@@ -159,7 +159,7 @@ def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.Complet
         words = list(arguments)
         if verb == "units":
             tests = show_tests_of_targets()
-            words = words or [tests]
+            words += [] if any(word.startswith("tests/") for word in words) else [tests]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
         return subprocess.run(command(verb, words), cwd=COPY, env=environment(), text=True, check=False, **output)
 
