@@ -19,7 +19,8 @@ needs_oldest = pytest.mark.skipif(
 def run(verb: str, *arguments: str) -> str:
     done = ansible_test.run(verb, "--color", "no", *arguments, capture=True)
     lines = [line for line in done.stdout.splitlines() if "is ignored" not in line]  # pip, of this machine's mirrors
-    assert done.returncode == 0, f"ansible-test {verb} {' '.join(arguments)}\n" + "\n".join(lines[-120:])
+    code = done.returncode  # by itself: pytest would print the whole output a second time
+    assert code == 0, f"ansible-test {verb} {' '.join(arguments)}\n" + "\n".join(lines[-120:])
     return "\n".join(lines)
 
 

@@ -98,6 +98,12 @@ def closed_url():
     return f"http://127.0.0.1:{port}"
 
 
+def test_control_characters_of_a_foreign_answer_do_not_reach_the_terminal(stub):
+    stub.completion = [(200, b"\x00\x1b[31m<html>\r\n gr\xc3\xbcn")]
+    with pytest.raises(api.ApiError, match="without a JSON object: \\?\\?\\[31m<html> gr\u00fcn$"):
+        api.Replica(stub.url, KEY).complete("tiny", "x", 1, timeout=5)
+
+
 # --- metrics
 
 
