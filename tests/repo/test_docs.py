@@ -92,6 +92,15 @@ def test_command_that_is_run_here(ended: dict[str, ansible_once.Ended], command:
     assert "[WARNING]" not in ended[command].out
 
 
+def test_check_writes_the_json_that_the_page_describes(
+    workspace: pathlib.Path, ended: dict[str, ansible_once.Ended]
+) -> None:
+    told = json.loads((workspace / "check.json").read_text())
+    page = (ROOT / "docs" / "getting_started.md").read_text()
+    assert [name for name in told if f"`{name}`" not in page] == []
+    assert (told["ok"], told["problems"]) == (True, [])
+
+
 @pytest.mark.parametrize("command", PROOFS)
 def test_named_files_have_the_words_of_the_command(command: str) -> None:
     for proof in PROOFS[command]:
