@@ -8,17 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Everything that users and contributors read; a folder stands for the pages in it.
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CODE_OF_CONDUCT.md",
-    "docs",
-    "roles",
-    "inventories",
-    "benchmarks",
-    "tests/fakes",
-)
 _FENCE = re.compile(r"^(```+)([^\n`]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -33,9 +22,10 @@ class Fence:
 
 
 def pages() -> list[pathlib.Path]:
-    """Return every page."""
-    found = [ROOT / name for name in PAGES if (ROOT / name).is_file()]
-    return found + sorted(path for name in PAGES if (ROOT / name).is_dir() for path in (ROOT / name).rglob("*.md"))
+    """Return every page of the checkout, but for what tools leave in hidden folders and in tests/output."""
+    entries = [entry for entry in sorted(ROOT.iterdir()) if not entry.name.startswith(".")]
+    inside = [path for entry in entries if entry.is_dir() for path in sorted(entry.rglob("*.md"))]
+    return [entry for entry in entries if entry.suffix == ".md"] + [p for p in inside if "output" not in p.parts]
 
 
 def fences(kind: str) -> list[Fence]:
