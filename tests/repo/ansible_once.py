@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 _CLASSES = {
     "ansible": ("adhoc", "AdHocCLI"),
@@ -40,6 +41,18 @@ def run(commands: Sequence[Sequence[str]], *, cwd: Path, env: Mapping[str, str])
     return [Ended(**row) for row in json.loads(done.stdout.splitlines()[-1])]
 
 
+def _call(module: str, name: str, words: list[str]) -> NoReturn:
+    """End this process as the command ends, without what Python does at its end: the parent still needs its files."""
+    code = 0
+    try:
+        getattr(importlib.import_module(f"ansible.cli.{module}"), name).cli_executor(words)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _in_a_fork(words: list[str]) -> dict[str, object]:
     module, name = _CLASSES[words[0]]
     with tempfile.TemporaryFile() as printed:
@@ -47,8 +60,7 @@ def _in_a_fork(words: list[str]) -> dict[str, object]:
         if child == 0:
             os.dup2(printed.fileno(), 1)
             os.dup2(printed.fileno(), 2)
-            getattr(importlib.import_module(f"ansible.cli.{module}"), name).cli_executor(words)
-            os._exit(0)
+            _call(module, name, words)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         printed.seek(0)
         return {"rc": code, "out": printed.read().decode(errors="replace")}

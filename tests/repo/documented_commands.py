@@ -96,7 +96,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-doc -l llmops.vllm": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check -e llmops_check_file=check.json": (Here(),),
-    "ansible-playbook -i inventory.yml llmops.vllm.check": (Here("-e vault_backend_key=" + "k" * 32),),
+    "ansible-playbook -i inventory.yml llmops.vllm.check": (
+        Here(f"-e vault_backend_key={'b' * 32} -e vault_team_a_key={'a' * 32}"),
+    ),
     "ansible-playbook -i inventory.yml llmops.vllm.site --check --diff": (_TASKS, There(_MOLECULE, '"check"')),
     "ansible-playbook -i inventory.yml llmops.vllm.site": (_TASKS, There(_MOLECULE, '"converge"')),
     "ansible-playbook -i my-fleet llmops.vllm.site --check --diff": (_TASKS, There(_MOLECULE, '"check"')),
