@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters of the role llm_balancer. The logic is in ``module_utils/_balancer.py``."""
+"""Filters of the role llm_balancer. The logic is in ``module_utils``."""
 
 from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
+from ansible_collections.llmops.vllm.plugins.module_utils import _balancer, _check_balancer, _check_certificate
 
 
 class FilterModule:
@@ -16,9 +16,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "balancer_certificate_problems": _balancer.certificate_problems,
+            "balancer_certificate_problems": _check_certificate.messages,
             "balancer_exact_pattern": _balancer.exact_pattern,
-            "balancer_problems": _balancer.setting_problems,
+            "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
             "balancer_upstream_name": _balancer.upstream_name,
         }

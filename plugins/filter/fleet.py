@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_problems, _status
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check, _status
 
 
 class FilterModule:
@@ -23,5 +23,5 @@ class FilterModule:
             "fleet_urls": _fleet.urls,
             "status_rows": _status.rows,
             "status_table": _status.table,
-            "fleet_problems": _fleet_problems.messages,
+            "fleet_problems": _fleet_check.messages,
         }

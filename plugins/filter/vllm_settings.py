@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_settings
+from ansible_collections.llmops.vllm.plugins.module_utils import _check_flags, _check_server, _vllm_settings
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 
@@ -36,4 +36,6 @@ class FilterModule:
             "vllm_settings": _speaking(_vllm_settings.settings),
             "vllm_addresses": _vllm_settings.addresses,
             "vllm_by_family": _vllm_settings.by_family,
+            "vllm_flag_problems": _check_flags.messages,
+            "vllm_problems": _check_server.messages,
         }

@@ -14,13 +14,16 @@ from typing import Any
 
 PROFILES = ("baseline", "long_context", "multi_turn", "streaming", "batch")
 
-# What a server host gets that sets nothing; roles/vllm/defaults/main.yml repeats them and a test holds both equal.
+# What a server host gets that sets nothing; the defaults of the roles repeat them and a test holds both equal.
 DEFAULTS: dict[str, Any] = {
     "vllm_gpus": 1,
     "vllm_tensor_parallel_size": 1,
     "vllm_port": 8000,
     "vllm_version": "0.32.0",
     "vllm_state": "present",
+    "vllm_firewall": "nftables",
+    "vllm_prefix": "/opt/vllm",
+    "llm_model_root": "/srv/llm-models",
 }
 DEFAULT_POOL = "default"
 DEFAULT_PROFILE = "baseline"
@@ -32,6 +35,7 @@ REPLICA_KEYS = (
     "model_name",
     "model_source",
     "model_revision",
+    "model_config",
     "profile",
     "gpus",
     "tensor_parallel_size",
@@ -107,6 +111,7 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
                 "model_name": entry.get("model_name", setting(variables, "llmops_model_name", "")),
                 "model_source": entry.get("model_source", setting(variables, "llmops_model_source", "")),
                 "model_revision": str(entry.get("model_revision", setting(variables, "llmops_model_revision", ""))),
+                "model_config": str(entry.get("model_config", setting(variables, "llmops_model_config", ""))),
                 "profile": entry.get("profile", setting(variables, "llmops_profile", DEFAULT_PROFILE)),
                 "gpus": gpus,
                 "tensor_parallel_size": own_size,

@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_probe as probe
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._flag_history import REMOVED, SINCE
 
 MARKER = ".llmops-complete"
 LOG_TAIL = 1200
@@ -183,6 +184,7 @@ def run_probe(env: str, user: str, configs: Sequence[Config], timeout: float) ->
         request = {
             "user": user or pwd.getpwuid(os.geteuid()).pw_name,
             "environment": variables,
+            "history": {"removed": REMOVED, "since": SINCE},
             "configs": [
                 {"name": c.name, "settings": dict(c.settings), "environment": dict(c.environment)} for c in configs
             ],

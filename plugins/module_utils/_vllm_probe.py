@@ -19,22 +19,10 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-# Flags that vLLM dropped: the last version known to have them, and what to do today.
-REMOVED_FLAGS: dict[str, tuple[str, str]] = {
-    "num-scheduler-steps": ("0.9.2", "remove it: the engine schedules asynchronously by itself (async-scheduling)"),
-    "use-v2-block-manager": ("0.9.2", "remove it: there is only one block manager"),
-    "max-seq-len-to-capture": ("0.10.2", "use compilation-config with max_cudagraph_capture_size"),
-    "guided-decoding-backend": ("0.11", "use structured-outputs-config with the key backend"),
-    "disable-log-requests": ("0.16", "remove it: requests are not logged unless enable-log-requests is true"),
-    "swap-space": ("0.17.1", "use kv-offloading-size (GiB of host memory for the KV cache)"),
-    "max-num-partial-prefills": ("0.26", "use long-prefill-token-threshold to keep one long prompt from blocking"),
-    "calculate-kv-scales": ("0.27.1", "remove it: ship the scales with the checkpoint"),
-}
 
 # Where vLLM keeps its parts: newest known place first, then the older ones.
 PLACES: dict[str, tuple[str, ...]] = {
@@ -110,7 +98,16 @@ class Option:
     """What the parser knows about one spelling of a flag."""
 
     name: str  # long name without dashes
-    kind: str  # "pair" (--x and --no-x), "switch" (--x only), "value" (one) or "list" (several values)
+    # "pair" (--x and its negation), "switch" (--x only), "value" (one), "maybe" (one, or --x alone), "list" (several)
+    kind: str
+
+
+@dataclass(frozen=True)
+class History:
+    """How flags came and went, for flags that the parser at hand does not have."""
+
+    removed: Mapping[str, Sequence[str]]  # flag: the last version that had it, and what to do today
+    since: Mapping[str, str]  # flag: the first version that has it
 
 
 def error(flag: str, value: Any, message: str, mend: str) -> dict[str, Any]:
@@ -133,10 +130,11 @@ def options_of(parser: Any) -> dict[str, Option]:
         if not longs:
             continue
         kind = "value"
-        if any(name.startswith("--no-") for name in action.option_strings) and action.nargs == 0:
-            kind = "pair"
-        elif action.nargs == 0:
-            kind = "switch"
+        if action.nargs == 0:
+            # 0.33 pairs --enable-x with --disable-x and keeps --no-enable-x out of the action's own list
+            kind = "pair" if f"--no-{longs[0][2:]}" in parser._option_string_actions else "switch"
+        elif action.nargs == "?":
+            kind = "maybe"
         elif action.nargs in ("*", "+") or isinstance(action.nargs, int):
             kind = "list"
         table[spelling] = Option(longs[0][2:], kind)
@@ -144,14 +142,14 @@ def options_of(parser: Any) -> dict[str, Option]:
 
 
 def check_keys(
-    settings: Mapping[str, Any], options: Mapping[str, Option], version: str
+    settings: Mapping[str, Any], options: Mapping[str, Option], version: str, history: History
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Findings about the names, and the settings (long names, dashes) that the parser may judge further."""
     errors: list[dict[str, Any]] = []
     good: dict[str, Any] = {}
     for key, value in settings.items():
         name = flag_name(key)
-        found = _check_key(name, value, options, version)
+        found = _check_key(name, value, options, version, history)
         if found is None and name in good:
             found = error(name, value, f"{name} is given twice, once with '-' and once with '_'", "give it once")
         if found is None and not (isinstance(value, list) and not value):
@@ -161,40 +159,52 @@ def check_keys(
     return errors, good
 
 
-def _check_key(name: str, value: Any, options: Mapping[str, Option], version: str) -> dict[str, Any] | None:
+def _check_key(
+    name: str, value: Any, options: Mapping[str, Option], version: str, history: History
+) -> dict[str, Any] | None:
     base = name.partition(".")[0]
     option = options.get("--" + base)
     if base == "config":
         return error(name, value, "config cannot stand inside the configuration file", "remove it")
     if option is None:
-        return _unknown(name, base, value, options, version)
+        return _unknown(name, base, value, options, version, history)
     if value is None:
         return error(name, None, f"{name} is null, which vLLM reads as the text 'None'", f"leave {name} out")
     if option.kind in ("pair", "switch"):
         if not isinstance(value, bool):
             text = f"{name} is a switch; vLLM would take the value after it for the name of a model"
             return error(name, value, text, f"write {name}: true or {name}: false")
-        if not value and base.startswith("no-"):
-            return error(name, value, f"vLLM drops {name}: false silently", f"write {base[3:]}: true")
+        if not value and option.kind == "pair" and f"--no-{base}" not in options:
+            return error(name, value, f"vLLM drops {name}: false silently", f"write {option.name}: true")
         return None
-    if isinstance(value, bool):
+    if isinstance(value, bool) and not (value and option.kind == "maybe"):
         text = f"{name} needs a value, found {json.dumps(value)}"
         text += "" if value else ", which vLLM drops silently"
         return error(name, value, text, f"give {name} its value" if value else f"leave {name} out")
-    if isinstance(value, list) and option.kind == "value" and len(value) != 1:
+    if isinstance(value, list) and option.kind in ("value", "maybe") and len(value) != 1:
         return error(name, value, f"{name} takes one value, found a list of {len(value)}", "give one value")
     if base in POSITIVE_FLAGS and isinstance(value, int) and value < 1:
         return error(name, value, f"{name} must be 1 or more, found {value}", f"raise {name}, or leave it out")
     return None
 
 
-def _unknown(name: str, base: str, value: Any, options: Mapping[str, Option], version: str) -> dict[str, Any]:
-    if base in REMOVED_FLAGS:
-        last, successor = REMOVED_FLAGS[base]
+def _unknown(
+    name: str, base: str, value: Any, options: Mapping[str, Option], version: str, history: History
+) -> dict[str, Any]:
+    if base in history.removed:
+        last, successor = history.removed[base]
         return error(name, value, f"{name} is unknown to vLLM {version}: it was removed after {last}", successor)
+    since = history.since.get(base)
+    if since and release(version) < release(since):
+        text = f"{name} is unknown to vLLM {version}: it came with {since}"
+        return error(name, value, text, f"upgrade vLLM to {since} or later, or leave {name} out")
     short = options.get("-" + base)
     if short is not None:
         return error(name, value, f"{name} is a short form, which a configuration file cannot hold", _write(short.name))
+    opposite = _opposite(base)
+    if isinstance(value, bool) and opposite and getattr(options.get(f"--{opposite}"), "kind", "") == "pair":
+        mend = f"write {opposite}: {json.dumps(not value)}"
+        return error(name, value, f"{name} is unknown to vLLM {version}", mend)
     longs = sorted({spelling[2:] for spelling in options if spelling.startswith("--")})
     starts = [known for known in longs if known.startswith(base)]
     if starts and len(base) >= 3:
@@ -208,8 +218,20 @@ def _unknown(name: str, base: str, value: Any, options: Mapping[str, Option], ve
     return error(name, value, text, mend)
 
 
+def _opposite(base: str) -> str:
+    """``disable-x`` -> ``enable-x`` and back; empty for other names."""
+    before, dash, rest = base.partition("-")
+    turned = {"disable": "enable", "enable": "disable"}.get(before, "")
+    return turned + dash + rest if turned else ""
+
+
 def _write(name: str) -> str:
     return f"write {name}"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """``0.32.0+cpu`` -> ``(0, 32, 0)``."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def shorten(text: str) -> str:
@@ -355,7 +377,8 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 class Judge:
     """vLLM, imported once for many configurations."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: History) -> None:
+        self.history = history
         self.parser = find("make_arg_parser")(find("FlexibleArgumentParser")())
         self.parser.error = self._refuse
         self.options = options_of(self.parser)
@@ -376,7 +399,7 @@ class Judge:
 
     def judge(self, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Findings and effective values of one configuration."""
-        errors, rest = check_keys(settings, self.options, self.version)
+        errors, rest = check_keys(settings, self.options, self.version, self.history)
         args = None
         while args is None:
             try:
@@ -481,7 +504,7 @@ def main(request_text: str) -> int:
     # The first configuration's environment is there before the import: some of vLLM reads it only once.
     with environment({**waiting[0]["environment"], **request["environment"]}):
         try:
-            judge = Judge()
+            judge = Judge(History(**request["history"]))
         except (Exception, SystemExit) as problem:
             say(broken=f"{type(problem).__name__}: {shorten(text_of(problem))}")
             return 1

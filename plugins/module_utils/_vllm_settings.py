@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._errors import LlmopsError
+from ._problem import Problem
 from ._profiles import COMMON, PROFILES
 
 SERVED_REVISION_CHARACTERS = 12
@@ -66,7 +67,7 @@ def _one(
     cache_dir: str,
 ) -> dict[str, Any]:
     on_host = canonical(host_flags, "vllm_flags")
-    on_replica = canonical(replica.get("flags") or {}, f"vllm_replicas, {replica['name']}: flags")
+    on_replica = canonical(replica.get("flags") or {}, f"vllm_replicas[{replica['name']}].flags")
     model = f"{model_root}/{replica['model_name']}/{replica['model_revision']}"
     alias = f"{replica['model_name']}@{str(replica['model_revision'])[:SERVED_REVISION_CHARACTERS]}"
     listen = str(listen_address or replica["address"])
@@ -91,24 +92,38 @@ def _one(
     }
 
 
-def canonical(flags: Mapping[str, Any], where: str) -> dict[str, Any]:
+def canonical(flags: Mapping[str, Any], variable: str) -> dict[str, Any]:
     """Return the flags under their one name (``max_num_seqs`` and ``--max-num-seqs`` are ``max-num-seqs``).
 
-    ``no-x: true`` becomes ``x: false``, so that it meets the profile's ``x``.
+    ``no-x: true`` becomes ``x: false``, so that it meets the profile's ``x``. Raises SettingsError for the first of
+    ``name_problems``.
     """
+    for problem in name_problems(flags, variable):
+        raise SettingsError(str(problem))
+    return dict(_renamed(written, given) for written, given in flags.items())
+
+
+def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
+    """Yield the flags that are not the user's to set, and those that are given twice in different spellings."""
     if not isinstance(flags, Mapping):
-        raise SettingsError(f"{where} is {flags!r}: give a mapping of vLLM's long flag names to values")
-    found: dict[str, Any] = {}
+        text = f"is {flags!r}: give a mapping of vLLM's long flag names to values"
+        yield Problem("", variable, repr(flags), text)
+        return
+    seen: dict[str, Any] = {}
     for written, given in flags.items():
-        name, value = str(written).strip().lstrip("-").replace("_", "-"), given
-        if name.startswith("no-enable-") and isinstance(value, bool):
-            name, value = name[3:], not value
+        name, value = _renamed(written, given)
         if name in OWNED:
-            raise SettingsError(f"{where}: {written} is set by the role: remove it there and use {OWNED[name]}")
-        if name in found and found[name] != value:
-            raise SettingsError(f"{where}: {name} is given twice ({found[name]!r} and {value!r}): keep one")
-        found[name] = value
-    return found
+            text = f"is set by the role: remove it there and use {OWNED[name]}"
+            yield Problem("", f"{variable}.{written}", repr(given), text)
+        elif name in seen and seen[name] != value:
+            text = f"is given twice ({seen[name]!r} and {value!r}): keep one"
+            yield Problem("", f"{variable}.{name}", repr(value), text)
+        seen[name] = value
+
+
+def _renamed(written: Any, value: Any) -> tuple[str, Any]:
+    name = str(written).strip().lstrip("-").replace("_", "-")
+    return (name[3:], not value) if name.startswith("no-enable-") and isinstance(value, bool) else (name, value)
 
 
 def _profile(name: str, user: Mapping[str, Any], *, cpu: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -6,9 +6,12 @@ import pathlib
 import re
 from typing import Any
 
+import jinja2
+import jinja2.meta
 import pytest
 import yaml
 
+from tests.repo import tree
 from tools import role_readme
 
 ROLES = sorted(role_readme.ROLES.iterdir())
@@ -57,3 +60,25 @@ def test_every_template_says_that_it_is_managed(role: pathlib.Path) -> None:
     parts = re.findall(r"{% include '(\w+)' ~ ", "".join(texts.values()))
     whole = [name for name in texts if not name.startswith(tuple(parts))]
     assert [name for name in whole if "ansible_managed | comment" not in texts[name]] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_variable_of_a_template_is_in_the_spec(role: pathlib.Path) -> None:
+    known = {*role_readme.options(role), *tree.MAGIC}
+    environment = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=True)
+    used: dict[str, set[str]] = {}
+    for path in sorted((role / "templates").glob("*")):
+        # Filters of ansible are no variables; jinja2 itself does not know them.
+        text = re.sub(r"\|\s*(ansible\.builtin|llmops\.vllm)\.(\w+)", r"| \2", path.read_text())
+        environment.filters |= dict.fromkeys(re.findall(r"\|\s*(\w+)", text), str)
+        environment.tests |= dict.fromkeys(re.findall(r"\bis (?:not )?(\w+)", text), bool)
+        used[path.name] = jinja2.meta.find_undeclared_variables(environment.parse(text))
+    strangers = {name: {v for v in found if not v.startswith("__")} - known for name, found in used.items()}
+    assert {name: found for name, found in strangers.items() if found - {"lookup", "query", "now"}} == {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_entry_point_that_playbooks_use_first_is_validated(role: pathlib.Path) -> None:
+    """Roles entered by ``tasks_from`` get no validation of their variables unless the spec names that entry point."""
+    entries = tree.load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    assert {"main", "preflight"} <= set(entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
+from ansible_collections.llmops.vllm.plugins.module_utils import _balancer, _check_balancer, _check_certificate
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
@@ -52,11 +52,14 @@ CASES = [
     ({"http_port": 443}, r"llm_balancer_http_port is 443, already taken by llm_balancer_port"),
     ({"status_port": 70000}, r"llm_balancer_status_port is 70000"),
     ({"pools": []}, r"llm_balancer_pools is empty"),
-    ({"pools": [pool("chat")]}, r"'chat' has no replica"),
-    ({"pools": [pool("chat", ("a/r0", "192.0.2.1", 1)), pool("Chat", ("b/r0", "192.0.2.2", 1))]}, r"'chat' and 'Chat'"),
+    ({"pools": [pool("chat")]}, r"has pool 'chat' without a replica"),
+    (
+        {"pools": [pool("chat", ("a/r0", "192.0.2.1", 1)), pool("Chat", ("b/r0", "192.0.2.2", 1))]},
+        r"llmops_pool is 'Chat', and there is a pool 'chat'",
+    ),
     (
         {"pools": [pool("chat", ("a/r0", "192.0.2.1", 1), ("b/r0", "192.0.2.1", 1))]},
-        r"b/r0 and a/r0 both .*2.1:1",
+        r"b/r0 and a/r0, which both .*2.1:1",
     ),
     ({"pools": [pool("chat", ("a/r0", "192.0.2.1", 1)), pool('x";', ("b/r0", "192.0.2.2", 1))]}, r"named 'x\";'"),
     ({"default_pool": "nope"}, r"llm_balancer_default_pool is 'nope'.*chat, short"),
@@ -68,16 +71,25 @@ CASES = [
     ({"client_keys": clients(("a", CLIENT_KEY), ("b", CLIENT_KEY))}, r"\(b\)\.key is also the key of a"),
     ({"client_keys": clients(("a", CLIENT_KEY, "zz"))}, r"\(a\)\.pool is 'zz'.*chat, short"),
     ({"client_keys": clients(("a", CLIENT_KEY), ("a", CLIENT_KEY + "2", "chat"))}, r"another key of a has ''"),
-    ({"client_keys": clients(("a", BACKEND_KEY))}, r"\(a\)\.key is also in llm_balancer_backend_keys"),
+    ({"client_keys": clients(("a", BACKEND_KEY))}, r"\(a\)\.key is also a key between balancers and replicas"),
     ({"backend_keys": []}, r"llm_balancer_backend_keys is empty"),
     ({"backend_keys": ["0123456789abcdef"]}, r"backend_keys\[0\] has 16 characters: 32"),
     ({"tls_certificate": "", "certificate_pem": ""}, r"llm_balancer_tls_certificate is empty"),
-    ({"certificate_pem": ""}, r"llm_balancer_tls_certificate: the file /certs/llm\.crt on the controller is missing"),
-    ({"certificate_pem": KEY}, r"/certs/llm\.crt on the controller holds no CERTIFICATE"),
-    ({"certificate_pem": CERTIFICATE.replace("MIIB", "AAAA")}, r"the CERTIFICATE in .* is damaged"),
-    ({"key_pem": KEY.replace("MIIB", "MI!B")}, r"llm_balancer_tls_key: the PRIVATE KEY in .* is damaged"),
-    ({"key_pem": KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")}, r"llm_balancer_tls_key: .* protected by a passphrase"),
-    ({"tls_key": "-----BEGIN garbage", "key_pem": "-----BEGIN garbage"}, r"llm_balancer_tls_key: its content holds no"),
+    (
+        {"certificate_pem": ""},
+        r"llm_balancer_tls_certificate names the file /certs/llm\.crt on the controller, which is missing",
+    ),
+    ({"certificate_pem": KEY}, r"holds no CERTIFICATE in PEM form in the file /certs/llm\.crt on"),
+    ({"certificate_pem": CERTIFICATE.replace("MIIB", "AAAA")}, r"holds a damaged CERTIFICATE in the file"),
+    ({"key_pem": KEY.replace("MIIB", "MI!B")}, r"llm_balancer_tls_key holds a damaged PRIVATE KEY in the file"),
+    (
+        {"key_pem": KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")},
+        r"llm_balancer_tls_key is protected by a passphrase in the file",
+    ),
+    (
+        {"tls_key": "-----BEGIN garbage", "key_pem": "-----BEGIN garbage"},
+        r"llm_balancer_tls_key holds no PRIVATE KEY in PEM form in its content",
+    ),
     ({"tries": 0}, r"llm_balancer_tries is 0"),
     ({"upstream_keepalive_timeout": 75}, r"upstream_keepalive_timeout is 75 s: .* below the 75 s"),
 ]
@@ -85,7 +97,7 @@ CASES = [
 
 @pytest.mark.parametrize(("changes", "words"), CASES, ids=[str(i) for i in range(len(CASES))])
 def test_setting_problems_name_variable_and_mend(changes, words):
-    found = _balancer.setting_problems(settings(**changes))
+    found = _check_balancer.messages(settings(**changes))
     if words is None:
         assert found == []
     else:
@@ -95,7 +107,7 @@ def test_setting_problems_name_variable_and_mend(changes, words):
 
 def test_no_problem_tells_a_secret():
     keys = clients(("a", 'secret"0123456789'), ("b", "secret"), ("c", "secret-0123456789"), ("d", "secret-0123456789"))
-    text = " ".join(_balancer.setting_problems(settings(client_keys=keys, backend_keys=["secret-0123456789"])))
+    text = " ".join(_check_balancer.messages(settings(client_keys=keys, backend_keys=["secret-0123456789"])))
     assert "secret" not in text
 
 
@@ -133,7 +145,7 @@ def info(after="20300101000000Z", before="20200101000000Z", key="aa", names=("DN
 )
 def test_certificate_problems(name, certificate, words):
     key = {"public_key_fingerprints": {"sha256": "aa"}}
-    found = _balancer.certificate_problems(name, certificate, key, "20260601000000Z")
+    found = _check_certificate.messages(name, certificate, key, "20260601000000Z")
     if words is None:
         assert found == []
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_problems
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check
 
 COMMIT = "6f6073b423013f6a7d4d9f39144961bfbfbc386b"
 LOCAL = {"llmops_model_source": "file:///srv/x", "llmops_model_revision": "v1"}
@@ -16,6 +16,8 @@ GOOD = {
     "llmops_pool": "chat",
     "llmops_backend_keys": ["k" * 32],
     "llmops_client_keys": [{"name": "team-a", "key": "s" * 20}],
+    "llm_balancer_tls_certificate": "files/llm.crt",
+    "llm_balancer_tls_key": "files/llm.key",
 }
 
 
@@ -24,13 +26,13 @@ def fleet(balancers: int = 1, **hosts: dict[str, Any]) -> tuple[dict[str, Any], 
     hosts = hosts or {"g1": {}}
     names = [f"lb{number}" for number in range(1, balancers + 1)]
     hostvars = {host: {**GOOD, **variables} for host, variables in hosts.items()}
-    hostvars |= {name: dict(GOOD) for name in names}
+    hostvars |= {name: {**GOOD, "llmops_address": f"192.0.2.{number}"} for number, name in enumerate(names, 101)}
     return hostvars, {"all": [*hosts, *names], "llm_servers": list(hosts), "llm_balancers": names}
 
 
 def messages(*args: Any, **hosts: dict[str, Any]) -> list[str]:
     hostvars, groups = fleet(**hosts)
-    return _fleet_problems.messages(hostvars, groups)
+    return _fleet_check.messages(hostvars, groups)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
         ["g2", "llmops_address", "192.0.2.9", "g1"],
     ),
     "short backend key": ({"g1": {"llmops_backend_keys": ["short"]}}, ["llmops_backend_keys[0]", "5 characters", "32"]),
-    "no backend key": ({"g1": {"llmops_backend_keys": []}}, ["llmops_backend_keys", "is not set"]),
+    "no backend key": ({"g1": {"llmops_backend_keys": []}}, ["llmops_backend_keys", "is empty", "one secret"]),
     "all replicas absent": ({"g1": {"vllm_state": "absent"}}, ["no replica to the balancers"]),
     "name that is no unit": ({"g1": {"vllm_replicas": [{"name": "R 0"}]}}, ["vllm_replicas[0].name", "unit's name"]),
 }  # fmt: skip
@@ -153,7 +155,7 @@ def test_bad_inventory_names_variable_value_and_mend(case: str) -> None:
 
 
 def test_empty_server_group_and_balancers_without_replica() -> None:
-    found = _fleet_problems.messages({"lb1": GOOD}, {"llm_servers": [], "llm_balancers": ["lb1"]})
+    found = _fleet_check.messages({"lb1": GOOD}, {"llm_servers": [], "llm_balancers": ["lb1"]})
     assert len(found) == 1
     assert "llmops_server_group" in found[0]
     assert "'llm_servers'" in found[0]
@@ -163,7 +165,7 @@ def test_empty_server_group_and_balancers_without_replica() -> None:
 def test_host_in_two_pools_by_accident() -> None:
     hostvars, groups = fleet(g1={"llmops_pool": "a"}, g2={"llmops_pool": "b"}, g3={"llmops_pool": "b"})
     groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"]}
-    found = _fleet_problems.messages(hostvars, groups)
+    found = _fleet_check.messages(hostvars, groups)
     assert len(found) == 1
     assert "g2: llmops_pool is 'b'" in found[0]
     assert "'pool_a' with pool 'a'" in found[0]
@@ -175,7 +177,7 @@ def test_a_host_may_carry_two_pools_on_purpose() -> None:
         g1={"llmops_pool": "a"}, g2={"vllm_gpus": 2, "vllm_replicas": entries}, g3={"llmops_pool": "b"}
     )
     groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"]}
-    assert _fleet_problems.messages(hostvars, groups) == []
+    assert _fleet_check.messages(hostvars, groups) == []
 
 
 @pytest.mark.parametrize(
@@ -183,14 +185,14 @@ def test_a_host_may_carry_two_pools_on_purpose() -> None:
     [
         ([], ["is empty"]),
         (["sk-only"], ["list of {name, key}"]),
-        ([{"name": "a", "key": "s" * 20}, {"name": "b", "key": "s" * 20}], ["'a' and 'b'"]),
-        ([{"name": "a", "key": "tiny"}], ["'a'", "4 characters"]),
+        ([{"name": "a", "key": "s" * 20}, {"name": "b", "key": "s" * 20}], ["(b).key is also the key of a"]),
+        ([{"name": "a", "key": "tiny"}], ["(a)", "4 characters"]),
     ],
 )
 def test_client_keys(keys: list[Any], words: list[str]) -> None:
     hostvars, groups = fleet()
     hostvars["lb1"]["llmops_client_keys"] = keys
-    found = _fleet_problems.messages(hostvars, groups)
+    found = _fleet_check.messages(hostvars, groups)
     assert len(found) == 1, found
     assert [word for word in words if word not in found[0]] == []
     assert "s" * 20 not in found[0], "a key must not be printed"
@@ -199,4 +201,4 @@ def test_client_keys(keys: list[Any], words: list[str]) -> None:
 def test_two_keys_of_one_client_are_a_rotation() -> None:
     hostvars, groups = fleet()
     hostvars["lb1"]["llmops_client_keys"] = [{"name": "a", "key": "s" * 20}, {"name": "a", "key": "t" * 20}]
-    assert _fleet_problems.messages(hostvars, groups) == []
+    assert _fleet_check.messages(hostvars, groups) == []

@@ -78,7 +78,7 @@ def test_every_flag_has_one_name(written: dict, meant: dict) -> None:
 
 
 def test_flag_given_twice_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"vllm_flags: max-num-seqs is given twice \(4 and 5\): keep one"):
+    with pytest.raises(SettingsError, match=r"vllm_flags.max-num-seqs is given twice \(4 and 5\): keep one"):
         canonical({"max_num_seqs": 4, "max-num-seqs": 5}, "vllm_flags")
 
 
@@ -91,7 +91,7 @@ def test_flags_of_the_role_are_refused_with_the_variable_to_use(flag: str) -> No
 
 
 def test_refusal_names_the_replica() -> None:
-    with pytest.raises(SettingsError, match=r"vllm_replicas, r0: flags: port is set by the role"):
+    with pytest.raises(SettingsError, match=r"vllm_replicas\[r0\].flags.port is set by the role"):
         one(flags={"port": 9})
 
 
