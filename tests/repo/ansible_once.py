@@ -47,7 +47,7 @@ def _call(module: str, name: str, words: list[str]) -> NoReturn:
     try:
         getattr(importlib.import_module(f"ansible.cli.{module}"), name).cli_executor(words)
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

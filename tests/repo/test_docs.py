@@ -10,11 +10,13 @@ import shlex
 import subprocess
 from typing import Any
 
-import ansible_once
 import pytest
 import yaml
-from documented_commands import PROOFS, Here, OnHosts, There
-from markdown_pages import ROOT, Fence, commands, fences, pages, prose
+
+from . import ansible_once
+from .documented_commands import PROOFS, Here, OnHosts, There
+from .markdown_pages import Fence, commands, fences, pages, prose
+from .tree import ROOT
 
 COMMANDS = commands()
 HERE = {command: proof for command, proofs in PROOFS.items() for proof in proofs if isinstance(proof, Here)}

@@ -8,12 +8,14 @@ import json
 import pathlib
 import re
 
-import markdown_pages
 import pytest
 import yaml
-from markdown_pages import ROOT, Fence, fences, pages
 
 from tools import docs_pages, role_readme
+
+from . import markdown_pages
+from .markdown_pages import Fence, fences, pages
+from .tree import ROOT
 
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")

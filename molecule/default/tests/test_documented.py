@@ -6,20 +6,15 @@ import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
 from conftest import HOSTS, SERVERS
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "repo"))
-
-from documented_commands import PROOFS, OnHosts  # noqa: E402
-
-from tools.sandbox.client import base_url  # noqa: E402
-from tools.sandbox.environment import for_ansible  # noqa: E402
-from tools.sandbox.layout import PKI  # noqa: E402
-from tools.sandbox.pki import client_key  # noqa: E402
+from tests.repo.documented_commands import PROOFS, OnHosts
+from tools.sandbox.client import base_url
+from tools.sandbox.environment import for_ansible
+from tools.sandbox.layout import PKI
+from tools.sandbox.pki import client_key
 
 DOCUMENTED = [command for command, proofs in PROOFS.items() if OnHosts() in proofs]
 
