@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 from typing import Any
 
@@ -23,6 +24,12 @@ HERE = {command: proof for command, proofs in PROOFS.items() for proof in proofs
 # What the placeholders of printed inventories stand for.
 VAULT = {"vault_backend_key": "b" * 64, "vault_llmops_backend_key": "b" * 64}
 VAULT |= {"vault_team_a_key": "a" * 64, "vault_llmops_client_chat_frontend": "c" * 64}
+CHECK = "llmops.vllm.check"
+SLIPS = (
+    ("all/model.yml", r"(?m)^llmops_model_revision.*", "llmops_model_revision: main"),
+    ("short_a100/pool.yml", "max-model-len: 8192", "swap-space: 4"),
+    ("short_a100/pool.yml", "vllm_tensor_parallel_size", "vllm_tensor_paralel_size"),
+)
 PROBLEMS = "{{ hostvars | llmops.vllm.fleet_problems(groups) }}"
 
 
@@ -92,6 +99,22 @@ def test_no_proof_is_stale(command: str) -> None:
 def test_command_that_is_run_here(ended: dict[str, ansible_once.Ended], command: str) -> None:
     assert ended[command].rc == 0, ended[command].out
     assert "[WARNING]" not in ended[command].out
+
+
+def test_the_page_shows_what_check_prints(
+    workspace: pathlib.Path, environment: dict[str, str], ended: dict[str, ansible_once.Ended]
+) -> None:
+    """The report of the example, and that of a copy with the three slips which the page speaks of."""
+    shown = [fence.text for fence in fences("text") if fence.text.startswith("Inventory: ")]
+    slips = workspace / "slips"
+    shutil.copytree(ROOT / "inventories" / "example", slips)
+    for name, right, wrong in SLIPS:
+        text = (slips / "group_vars" / name).read_text()
+        (slips / "group_vars" / name).write_text(re.sub(right, wrong, text))
+    done = ansible_once.run([["ansible-playbook", "-i", str(slips), CHECK]], cwd=workspace, env=environment)[0]
+    assert done.rc == 2
+    told = [ended[f"ansible-playbook -i my-fleet {CHECK}"].out, done.out]
+    assert [text in out for text, out in zip(shown, told)] == [True, True]
 
 
 def test_check_writes_the_json_that_the_page_describes(

@@ -20,7 +20,13 @@ from .tree import ROOT
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
 NAME = re.compile(r"(?<![\w./@-])(?:vllm|llm_model|llm_balancer|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
-CODE = ("plugins/module_utils/*.py", "roles/*/tasks/*.yml", "roles/*/templates/*", "roles/*/files/gpu-free")
+CODE = (
+    "plugins/module_utils/*.py",
+    "plugins/action/*.py",
+    "roles/*/tasks/*.yml",
+    "roles/*/templates/*",
+    "roles/*/files/gpu-free",
+)
 
 
 @functools.cache
