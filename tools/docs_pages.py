@@ -26,7 +26,8 @@ MADE = "<!-- Made by tools/docs_pages.py: change the specs, then run `python -m 
 
 def collection_variables() -> dict[str, dict[str, Any]]:
     """Return the variables of the whole collection, as ``tools/collection_variables.yml`` lists them."""
-    return yaml.safe_load(VARIABLES.read_text())
+    found: dict[str, dict[str, Any]] = yaml.safe_load(VARIABLES.read_text())
+    return found
 
 
 def variables_page() -> str:
