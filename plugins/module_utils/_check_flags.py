@@ -43,4 +43,4 @@ def messages(replicas: list[Mapping[str, Any]], host_flags: Mapping[str, Any]) -
 
 
 def _problem(host: str, variable: str, found: Mapping[str, Any]) -> Problem:
-    return Problem(host, variable, repr(found["value"]), f"is {found['value']!r}: {found['message']}: {found['mend']}")
+    return Problem(host, variable, repr(found["value"]), f"is {found['value']!r}; {found['message']}: {found['mend']}")

@@ -78,7 +78,7 @@ class Judge:
             return ""
         if "choices" in spec:
             return f"give one of {', '.join(map(str, spec['choices']))}"
-        if isinstance(value, (list, dict)) and spec["type"] in ("list", "dict"):
+        if isinstance(value, {"list": list, "dict": Mapping}.get(spec["type"], ())):
             return f"{found.error_messages[0]}: correct the entry"
         return f"give {_KINDS.get(spec['type'], spec['type'])}"
 

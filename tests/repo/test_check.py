@@ -93,7 +93,7 @@ def test_sandbox_is_clean(tmp_path: pathlib.Path) -> None:
 
 # variable that the report names: words of its message (hosts, value, mend)
 PLANTED = {
-    "vllm_flags.max-num-seq": ["gpu1,gpu2,gpu3", "256", "unknown to vLLM 0.32.0", "max-num-seqs"],
+    "vllm_flags.max-nun-seqs": ["gpu1,gpu2,gpu3", "256", "unknown to vLLM 0.32.0", "max-num-seqs"],
     "vllm_flags.swap-space": ["gpu4", "removed after 0.17.1", "kv-offloading-size"],
     "vllm_flags.max-num-batched-tokens": ["gpu1,gpu2,gpu3", "'many'", "number"],
     "vllm_flags.kv-cache-dtype": ["gpu1,gpu2,gpu3", "'fp9'", "fp8"],
@@ -114,7 +114,7 @@ PLANTED = {
 
 def plant(repository: Repository) -> None:
     """Sixteen errors, each of its own kind."""
-    pool = {"max-num-seq": 256, "max-num-batched-tokens": "many", "kv-cache-dtype": "fp9"}
+    pool = {"max-nun-seqs": 256, "max-num-batched-tokens": "many", "kv-cache-dtype": "fp9"}
     repository.set("group_vars/chat_h100/pool.yml", "vllm_flags", **pool)
     repository.set("group_vars/short_a100/pool.yml", vllm_restart_second=5)
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
@@ -122,7 +122,7 @@ def plant(repository: Repository) -> None:
     (repository.directory / "files" / "config.json").write_text(json.dumps(config))
     repository.host("gpu6", llmops_model_config="files/config.json", vllm_flags={"max-model-len": 200000})
     repository.host("gpu3", llmops_address="192.0.2.22")
-    more = {"gpu5": {"ansible_host": "192.0.2.25"}, "gpu6": {"ansible_host": "192.0.2.26", "llmops_pool": "tests"}}
+    more = {"gpu5": {"ansible_host": "192.0.2.25"}, "gpu6": {"ansible_host": "192.0.2.26", "llmops_pool": "long"}}
     repository.set("hosts.yml", "all", "children", "llm_servers", "hosts", **more)
     entries = [{"name": "a", "gpus": [0], "port": 8000}, {"name": "b", "gpus": [0], "port": 8000}]
     repository.host(
@@ -142,7 +142,7 @@ def test_every_planted_error_is_named_and_nothing_besides(repository: Repository
     plant(repository)
     done = repository.check()
     assert done.code == 2, done.text
-    assert sorted(done.problems) == sorted(PLANTED), done.text
+    assert sorted(row["variable"] for row in done.document["problems"]) == sorted(PLANTED), done.text
     missing = {
         variable: [word for word in words if word not in done.problems[variable]] for variable, words in PLANTED.items()
     }
@@ -153,11 +153,12 @@ def test_every_planted_error_is_named_and_nothing_besides(repository: Repository
 
 
 def test_site_run_stops_at_the_same_check(repository: Repository) -> None:
+    repository.set("hosts.yml", "all", "vars", ansible_connection="ssh")
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
     command = ["ansible-playbook", "-i", str(repository.inventory), "llmops.vllm.site"]
     done = subprocess.run(command, cwd=repository.directory, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "vllm_flags.swap-space is 4" in done.stdout
+    assert "gpu4: vllm_flags.swap-space is 4" in done.stdout
     assert "UNREACHABLE" not in done.stdout, "a host was connected to"
 
 

@@ -48,11 +48,6 @@ def test_a_sentence_stands_above_every_default(name: str) -> None:
     assert lines[line - 1].startswith("# ")
 
 
-@pytest.mark.parametrize("name", [name for name in _fleet.DEFAULTS if name in DEFAULTS])
-def test_defaults_are_those_of_the_fleet(name: str) -> None:
-    assert DEFAULTS[name] == _fleet.DEFAULTS[name]
-
-
 def test_spec_of_a_replica_knows_the_keys_of_the_fleet() -> None:
     assert set(SPEC["vllm_replicas"]["options"]) == set(_fleet.REPLICA_KEYS)
 

@@ -1,0 +1,221 @@
+"""The check of a whole inventory: what it joins, what it leaves out, and the judges that no single host shows."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.llmops.vllm.plugins.module_utils import (
+    _check_balancer,
+    _check_capacity,
+    _check_keys,
+    _check_variables,
+    _fleet,
+    _fleet_check,
+)
+from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import Report, findings
+from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
+
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.timezone.utc)
+SERVER = {
+    "llmops_address": "192.0.2.21",
+    "llmops_model_name": "llama",
+    "llmops_model_source": "hf://example/llama",
+    "llmops_model_revision": "6f6073b423013f6a7d4d9f39144961bfbfbc386b",
+    "llmops_pool": "chat",
+    "llmops_backend_keys": ["k" * 40],
+}
+BALANCER = {
+    "llmops_address": "192.0.2.11",
+    "llmops_backend_keys": ["k" * 40],
+    "llmops_client_keys": [{"name": "team-a", "key": "s" * 20}],
+    "llm_balancer_tls_certificate": "files/llm.crt",
+    "llm_balancer_tls_key": "files/llm.key",
+}
+
+
+def specs() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in ROLES.glob("*/meta/argument_specs.yml"):
+        found |= yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    return found
+
+
+def checked(hosts: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]], **options: Any) -> Report:
+    broken = options.pop("broken", ())
+    groups = {"llm_servers": list(hosts), "llm_balancers": list(balancers)}
+    inventory = _fleet_check.Inventory({**hosts, **balancers}, groups, specs=specs(), **options)
+    return _fleet_check.check(inventory, NOW, broken=broken)
+
+
+def test_a_good_fleet_is_silent() -> None:
+    found = checked({"gpu1": SERVER}, {"lb1": BALANCER})
+    assert found.ok, found.lines()
+    assert found.lines()[0] == "Inventory: 2 hosts, 1 replica, 1 pool; 0 problems"
+
+
+def test_what_many_hosts_have_in_common_is_one_line() -> None:
+    hosts = {
+        f"gpu{n}": {**SERVER, "llmops_address": f"192.0.2.{n}", "vllm_flags": {"swap-space": 4}} for n in range(1, 41)
+    }
+    found = checked(hosts, {"lb1": BALANCER})
+    assert len(found.findings) == 1
+    assert str(found.findings[0]).startswith("gpu1 and 39 more: vllm_flags.swap-space is 4")
+    assert found.as_dict()["problems"][0]["hosts"] == list(hosts)
+
+
+def test_flags_of_a_replica_are_named_by_its_entry() -> None:
+    entries = [{"name": "a", "flags": {"max-num-seqs": "many"}}]
+    found = checked({"gpu1": {**SERVER, "vllm_replicas": entries}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_replicas[a].flags.max-num-seqs"]
+
+
+def test_null_takes_a_flag_of_the_profile_away_and_is_no_problem() -> None:
+    found = checked({"gpu1": {**SERVER, "vllm_flags": {"shutdown-timeout": None}}}, {"lb1": BALANCER})
+    assert found.ok, found.lines()
+
+
+def test_flag_that_the_role_owns_names_the_variable_to_use() -> None:
+    found = checked({"gpu1": {**SERVER, "vllm_flags": {"port": 9000}}}, {"lb1": BALANCER})
+    assert [str(finding) for finding in found.findings] == [
+        "gpu1: vllm_flags.port is set by the role: remove it there and use vllm_port, or port of an entry of "
+        "vllm_replicas"
+    ]
+
+
+@pytest.mark.parametrize("version", ["0.32.0+mine", "9.9.9"])
+def test_version_without_a_catalogue_is_said_not_to_be_checked(version: str) -> None:
+    found = checked({"gpu1": {**SERVER, "vllm_version": version, "vllm_flags": {"no-such": 1}}}, {"lb1": BALANCER})
+    assert found.ok, found.lines()
+    assert [text for text in found.not_checked if version in text]
+
+
+def test_key_that_a_server_does_not_accept() -> None:
+    stranger = {**SERVER, "vllm_api_keys": ["x" * 40]}
+    found = checked({"gpu1": stranger}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_api_keys"]
+    assert "first key that balancer lb1 sends" in found.findings[0].message
+
+
+def test_replica_and_balancer_on_one_port_of_one_host() -> None:
+    both = {**SERVER, **BALANCER, "vllm_port": 8081}
+    found = checked({"one": both}, {"one": both})
+    assert [finding.variable for finding in found.findings] == ["vllm_port"]
+    assert "llm_balancer_status_port" in found.findings[0].message
+
+
+def test_pools_that_nginx_cannot_tell_apart() -> None:
+    second = {**SERVER, "llmops_address": "192.0.2.22", "llmops_pool": "Chat"}
+    found = checked({"gpu1": SERVER, "gpu2": second}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["llmops_pool"]
+    assert "'Chat', and there is a pool 'chat'" in found.findings[0].message
+
+
+def test_what_cannot_be_evaluated_has_no_consequences() -> None:
+    server = {name: value for name, value in SERVER.items() if name != "llmops_backend_keys"}
+    broken = [Problem("gpu1", "llmops_backend_keys", "", "cannot be evaluated (x is undefined): define it")]
+    found = checked({"gpu1": server}, {"lb1": BALANCER}, broken=broken)
+    assert [str(finding) for finding in found.findings] == [
+        "gpu1: llmops_backend_keys cannot be evaluated (x is undefined): define it"
+    ]
+
+
+def test_of_two_opinions_on_one_value_the_first_counts() -> None:
+    problems = [Problem("a", "x", "1", "is one: first"), Problem("a", "x", "1", "is one: second")]
+    assert [finding.message for finding in findings(problems)] == ["is one: first"]
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "wrong"), [(0, 90, False), (0, -1, True), (0, 0, False), (14, 10, True), (14, 20, False)]
+)
+def test_client_key_with_an_end(days: int, left: int, wrong: bool) -> None:
+    day = NOW.date() + datetime.timedelta(days=left)
+    keys = [{"name": "a", "key": "s" * 20, "expires": str(day)}]
+    found = _check_keys.client_problems("k", keys, pools=[], backend_keys=[], today=NOW.date(), min_days=days)
+    assert [str(day) in problem.message for problem in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("vllm_port", "8000", None),  # a spec accepts it
+        ("vllm_port", "http", "is 'http': give a whole number"),
+        ("vllm_purge", "perhaps", "is 'perhaps': give true or false"),
+        ("vllm_firewall", "ufw", "is 'ufw': give one of nftables, none"),
+        ("vllm_firewall_extra", {"a": 1}, "give a list"),
+        ("vllm_replicas", [{"gpus": "all"}], "correct the entry"),
+        ("vllm_gpu", 4, "is no variable of the collection (did you mean 'vllm_gpus'?): correct its name"),
+        ("llmops_poool", "a", "did you mean 'llmops_pool'?"),
+        ("vllm_dashboard_team", "a", None),  # an inventory's own
+        ("other_role_port", "http", None),
+    ],
+)
+def test_names_and_types_of_variables(name: str, value: Any, words: str | None) -> None:
+    found = [str(problem) for problem in _check_variables.Judge(specs()).problems("gpu1", {name: value})]
+    if words is None:
+        assert found == []
+    else:
+        assert len(found) == 1, found
+        assert words in found[0]
+
+
+def test_type_of_a_secret_is_told_without_the_secret() -> None:
+    found = list(_check_variables.Judge(specs()).problems("lb1", {"llm_balancer_client_keys": "sk-secret"}))
+    assert len(found) == 1
+    assert "sk-secret" not in json.dumps([found[0].value, found[0].message])
+
+
+CONFIG = {
+    "num_hidden_layers": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "torch_dtype": "bfloat16",
+    "max_position_embeddings": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "size", "cache", "expected"),
+    [
+        ({}, 1, "auto", 16384),  # as vLLM 0.32 reported for this shape
+        ({"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 32}, 1, "auto", 512),  # likewise
+        ({}, 2, "auto", 8192),
+        ({"num_key_value_heads": 1}, 4, "auto", 4096),  # heads are copied, not divided, below one
+        ({}, 1, "fp8", 8192),
+        ({"num_hidden_layers": 61, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 8, "auto", 70272),  # DeepSeek-V3
+        ({"sliding_window": 4096}, 1, "auto", None),
+        ({"torch_dtype": "int4"}, 1, "auto", None),
+    ],
+)
+def test_kv_bytes_per_token(change: dict[str, Any], size: int, cache: str, expected: int | None) -> None:
+    assert _check_capacity.kv_bytes_per_token({**CONFIG, **change}, size, cache) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, 8192),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 8192),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+            131072,
+        ),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_longest_context(change: dict[str, Any], expected: int | None) -> None:
+    assert _check_capacity.context_tokens({**CONFIG, **change}) == expected
+
+
+def test_defaults_are_those_of_the_roles() -> None:
+    told: dict[str, Any] = {}
+    for path in ROLES.glob("*/defaults/main.yml"):
+        told |= yaml.safe_load(path.read_text())
+    assert {name: told[name] for name in _fleet.DEFAULTS} == _fleet.DEFAULTS
+    assert {name: told[f"llm_balancer_{name}"] for name in _check_balancer.DEFAULTS} == _check_balancer.DEFAULTS
