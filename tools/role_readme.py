@@ -33,14 +33,19 @@ def _default(option: dict[str, Any]) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
-def table(role: pathlib.Path) -> str:
-    """Return the table, markers included."""
-    lines = [BEGIN, "", "| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
+def rows(role: pathlib.Path) -> list[str]:
+    """Return the lines of the table, its head included."""
+    lines = ["| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
     for name, option in options(role).items():
         text = option["description"]
-        meaning = " ".join(text) if isinstance(text, list) else text
+        meaning = (" ".join(text) if isinstance(text, list) else text).replace("<", "&lt;")  # no tag of HTML
         lines.append(f"| `{name}` | {option['type']} | {_default(option)} | {meaning} |")
-    return "\n".join([*lines, "", END])
+    return lines
+
+
+def table(role: pathlib.Path) -> str:
+    """Return the table, markers included."""
+    return "\n".join([BEGIN, "", *rows(role), "", END])
 
 
 def page(role: pathlib.Path) -> str:
