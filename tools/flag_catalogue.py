@@ -93,6 +93,7 @@ def _dump(env: pathlib.Path, over: str, turn: int) -> Document:
             capture_output=True,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores[: len(cores) - turn] or cores),
+            check=False,
         )
     if done.returncode != 0:
         raise CatalogueError(f"the parser of {env} cannot be read:\n{done.stderr[-2000:]}")
@@ -197,7 +198,7 @@ def tables(catalogues: list[Document]) -> dict[tuple[str, str], str]:
 def page(written: str, parts: Mapping[tuple[str, str], str]) -> str:
     """The page with its generated parts as they should be."""
     for (begin, end), part in parts.items():
-        before, _, rest = written.partition(begin)
+        before, _sep, rest = written.partition(begin)
         written = f"{before}{begin}\n\n{part}\n\n{end}{rest.partition(end)[2]}"
     return written
 

@@ -129,7 +129,9 @@ def limits() -> dict[str, dict[str, float]]:
         config = importlib.import_module("vllm.config")
     except ModuleNotFoundError:
         return {}
-    classes = [thing for _, thing in inspect.getmembers(config, inspect.isclass) if dataclasses.is_dataclass(thing)]
+    classes = [
+        thing for _unused, thing in inspect.getmembers(config, inspect.isclass) if dataclasses.is_dataclass(thing)
+    ]
     found: dict[str, dict[str, list[float]]] = {}
     classes = [cls for cls in classes if cls.__name__ not in _MAYBE_ABSENT]
     for name, field in (pair for cls in classes for pair in getattr(cls, "__pydantic_fields__", {}).items()):

@@ -50,7 +50,7 @@ def table(role: pathlib.Path) -> str:
 
 def page(role: pathlib.Path) -> str:
     """Return the README as it should be."""
-    before, _, rest = (role / "README.md").read_text().partition(BEGIN)
+    before, _sep, rest = (role / "README.md").read_text().partition(BEGIN)
     return before + table(role) + rest.partition(END)[2]
 
 

@@ -111,7 +111,7 @@ def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
 
     def matrix(rows: int, columns: int, scale: float = 1) -> tuple[list[int], bytes]:
         spread = scale / math.sqrt(columns)
-        return [rows, columns], _bfloat16([dice.gauss(0, spread) for _ in range(rows * columns)])
+        return [rows, columns], _bfloat16([dice.gauss(0, spread) for _turn in range(rows * columns)])
 
     def ones() -> tuple[list[int], bytes]:
         return [hidden], _bfloat16([1.0] * hidden)
@@ -148,7 +148,7 @@ def _safetensors(tensors: dict[str, tuple[list[int], bytes]]) -> bytes:
         offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(data for _, data in tensors.values())
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _unused, data in tensors.values())
 
 
 def write(directory: str | pathlib.Path, variant: str, *, layers: int | None = None) -> pathlib.Path:

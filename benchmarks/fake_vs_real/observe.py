@@ -39,7 +39,7 @@ def configuration() -> dict[str, Any]:
     """The replica's settings: one ``key: JSON`` a line."""
     lines = (CURRENT / "config.yaml").read_text().splitlines()
     pairs = (line.partition(":") for line in lines if ":" in line and not line.startswith("#"))
-    return {key.strip().strip('"'): json.loads(value) for key, _, value in pairs}
+    return {key.strip().strip('"'): json.loads(value) for key, _unused, value in pairs}
 
 
 class Server:
@@ -190,7 +190,7 @@ def main(server: Server) -> dict[str, Any]:
     told["engine killed: stream"] = end_of(stream)
     told["engine killed: exit status of the server"] = server.ended()
     server.begin()
-    streams = [server.stream() for _ in range(8)]
+    streams = [server.stream() for _turn in range(8)]
     os.kill(server.main_pid(), signal.SIGTERM)
     await_that(lambda: server.completion() != 200, "a refusal")
     told["drain: completion, /health"] = [server.completion(), server.status("GET", "/health")]

@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read the variables, judge them, show the report; never fails because of what it found."""
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(_ARGUMENTS)
+        _unused, arguments = self.validate_argument_spec(_ARGUMENTS)
         task_vars = task_vars or {}
         groups = task_vars["groups"]
         named = [arguments[name] for name in ("server_group", "balancer_group", "monitor_group")]
@@ -93,7 +93,7 @@ class ActionModule(ActionBase):
             return None
 
     def _model_config(self, replica: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        scheme, _, directory = str(replica["model_source"]).partition("://")
+        scheme, _sep, directory = str(replica["model_source"]).partition("://")
         named = replica["model_config"] or (f"{directory}/config.json" if scheme == "controller" else "")
         path = self._hosts.path(replica["host"], named) if named else None
         return _json(path) if path else None

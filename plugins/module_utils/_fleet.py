@@ -78,7 +78,7 @@ def entries(variables: HostVars) -> list[dict[str, Any]]:
     if isinstance(written, list) and written:
         return [dict(entry) for entry in written if isinstance(entry, Mapping)]
     size = max(1, number(variables, "vllm_tensor_parallel_size"))
-    return [{} for _ in range(max(1, number(variables, "vllm_gpus") // size))]
+    return [{} for _turn in range(max(1, number(variables, "vllm_gpus") // size))]
 
 
 def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:

@@ -294,7 +294,7 @@ def _give_back(request: Request) -> str:
 def _download(request: Request, lock: int) -> None:
     """Let the hub's own command fetch; what it had fetched before it was killed, it does not fetch again."""
     repository = request.source[len("hf://") :]
-    _, told = _hub(request, repository, lock, ["--dry-run"])  # when it fails, the download itself says better why
+    _unused, told = _hub(request, repository, lock, ["--dry-run"])  # when it fails, the download itself says better why
     size = _DOWNLOAD_SIZE.search(told)
     needed = float(size[1]) * 1000 ** " KMGTP".index(size[2] or " ") if size else 0
     partial = sum(path.stat().st_size for path in (request.incoming / ".cache").rglob("*.incomplete"))
@@ -330,6 +330,7 @@ def _hub(request: Request, repository: str, lock: int, options: Sequence[str]) -
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
             timeout=request.timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ModelError(
@@ -359,7 +360,7 @@ def _hub_files(request: Request) -> dict[str, str]:
         records = sorted((notes / "download").rglob("*.metadata"))
     found = {}
     for record in records:
-        commit, digest, *_ = [*record.read_text(encoding="utf-8").splitlines(), "", ""]
+        commit, digest, *_unused = [*record.read_text(encoding="utf-8").splitlines(), "", ""]
         name = str(record.relative_to(notes / "download"))[: -len(".metadata")]
         found[name] = digest if commit == request.revision else f"another commit, {commit}"
     if not found:
@@ -447,8 +448,9 @@ def _files(folder: pathlib.Path) -> list[str]:
     """Return the names of the files that make the model; raise ModelError for what cannot be copied as one."""
     found = []
     for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if name.split("/")[0] in _LEFT_OUT:
+        inside = path.relative_to(folder)
+        name = str(inside)
+        if inside.parts[0] in _LEFT_OUT:
             continue
         if path.is_symlink() and not path.is_file():
             raise ModelError(f"{path}: is a link to a directory or to nothing: put the files themselves there")
@@ -506,7 +508,10 @@ def _check_reader(request: Request, folder: pathlib.Path) -> None:
     closed = ["find", str(request.path.parent), "-maxdepth", "0", "!", "-executable", "-print"]
     for command in [unreadable] if folder == request.path else [unreadable, closed]:
         done = subprocess.run(
-            ["runuser", "-u", request.reader, "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            ["runuser", "-u", request.reader, "--", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         told = done.stdout.decode(errors="replace").strip()
         if done.returncode != 0 or told:

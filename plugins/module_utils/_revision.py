@@ -34,7 +34,7 @@ def source_problem(source: str) -> str | None:
     """Return what is wrong with a model source, with the mend, or None."""
     if not source.startswith(SOURCES):
         return f"is {source!r}: begin it with one of {', '.join(SOURCES)}"
-    scheme, _, rest = source.partition("://")
+    scheme, _sep, rest = source.partition("://")
     if scheme == "hf" and not re.fullmatch(r"[\w.-]+/[\w.-]+", rest):
         return f"is {source!r}: name a repository as hf://organisation/repository"
     if scheme != "hf" and not rest.startswith("/"):

@@ -162,6 +162,7 @@ def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnec
 
 def _short(data: bytes, limit: int = 300) -> str:
     text = " ".join(data.decode("utf-8", "replace").split())
+    text = "".join(character if character.isprintable() else "?" for character in text)  # it goes to a terminal
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
@@ -317,7 +318,7 @@ def side_by_side(tasks: Sequence[Callable[[], Any]], workers: int = 32) -> list[
             except BaseException as problem:  # handed to the caller below
                 failures.append(problem)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
+    threads = [threading.Thread(target=work, daemon=True) for _turn in range(min(workers, len(tasks)))]
     for thread in threads:
         thread.start()
     for thread in threads:

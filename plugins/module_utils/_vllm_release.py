@@ -11,6 +11,7 @@ import grp
 import hashlib
 import hmac
 import json
+import math
 import os
 import pwd
 import re
@@ -206,7 +207,7 @@ def yaml_value(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise ReleaseError(f"settings hold the number {value}: give a finite one")
         text = repr(value)
         return text if "." in text or "e" not in text else text.replace("e", ".0e")
@@ -496,7 +497,7 @@ class Home:
                 release = directory.name
                 if not release.startswith(".") and release not in protected and not self.document(release).get("bad"):
                     spare.append((directory.stat().st_mtime_ns, release))
-        return [release for _, release in sorted(spare, reverse=True)[keep:]]
+        return [release for _unused, release in sorted(spare, reverse=True)[keep:]]
 
     def prune(self, releases: list[str]) -> None:
         """Removes releases; one that is half removed is never seen under its name."""
@@ -555,7 +556,7 @@ def running_release(unit: str) -> str:
         if not pid:
             return ""
         for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            name, _, value = entry.partition(b"=")
+            name, _sep, value = entry.partition(b"=")
             if name.decode("utf-8", "replace") == RELEASE_VARIABLE:
                 return value.decode("utf-8", "replace")
     except (LlmopsError, OSError):

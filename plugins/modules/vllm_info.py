@@ -163,7 +163,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("url", "replicas", "env")])
     p = module.params
     wanted = [(entry["id"], entry["url"]) for entry in p["replicas"] or []]
-    urls = ([p["url"]] if p["url"] else []) + [url for _, url in wanted]
+    urls = ([p["url"]] if p["url"] else []) + [url for _unused, url in wanted]
     seen = side_by_side([lambda url=url: look(Replica(url, p["api_key"], p["timeout"])) for url in urls])
     result = dict(seen.pop(0)) if p["url"] else {}
     if p["replicas"] is not None:

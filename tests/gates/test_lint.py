@@ -19,5 +19,5 @@ LINTERS = {
 
 @pytest.mark.parametrize("name", LINTERS)
 def test_linter_finds_nothing(name: str) -> None:
-    done = subprocess.run(LINTERS[name], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(LINTERS[name], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(LINTERS[name])}\n{done.stdout[-6000:]}{done.stderr[-3000:]}"

@@ -20,8 +20,8 @@ from .run import Load, Mix, Runner
 def _mix(text: str) -> Mix:
     spans = []
     for part in text.split(","):
-        span, _, weight = part.partition("*")
-        low, _, high = span.partition("-")
+        span, _sep, weight = part.partition("*")
+        low, _sep, high = span.partition("-")
         spans.append((int(low), int(high or low), float(weight or 1)))
     return tuple(spans)
 

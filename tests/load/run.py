@@ -38,7 +38,7 @@ class Load:
 def asks(load: Load) -> Iterator[Ask]:
     """Yield what to ask, the same for the same seed; streamed ones are spread evenly."""
     dice, due = random.Random(load.seed), 0.0
-    for _ in range(load.requests):
+    for _turn in range(load.requests):
         due += load.streamed
         stream = due >= 1
         due -= stream
@@ -46,14 +46,14 @@ def asks(load: Load) -> Iterator[Ask]:
 
 
 def _draw(dice: random.Random, mix: Mix) -> int:
-    low, high, _ = dice.choices(mix, [weight for _, _, weight in mix])[0]
+    low, high, _unused = dice.choices(mix, [weight for _unused, _unused, weight in mix])[0]
     return dice.randint(low, high)
 
 
 def arrivals(load: Load) -> Iterator[float]:
     """Yield the seconds from the begin at which requests of an open loop start: exponential gaps."""
     dice, at = random.Random(load.seed + 1), 0.0
-    for _ in range(load.requests):
+    for _turn in range(load.requests):
         at += dice.expovariate(load.rate or 1)
         yield at
 
@@ -99,7 +99,7 @@ class Runner:
                 await self._one(ask)
                 await asyncio.sleep(self.load.think)
 
-        await asyncio.gather(*(worker() for _ in range(self.load.workers)))
+        await asyncio.gather(*(worker() for _turn in range(self.load.workers)))
 
     async def _open(self, begin: float) -> None:
         running: set[asyncio.Task[None]] = set()

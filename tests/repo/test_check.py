@@ -61,7 +61,11 @@ class Repository:
         document.unlink(missing_ok=True)
         command = ["ansible-playbook", "-i", str(self.inventory), "llmops.vllm.check", *options]
         done = subprocess.run(
-            [*command, "-e", "llmops_check_file=check.json"], cwd=self.directory, capture_output=True, text=True
+            [*command, "-e", "llmops_check_file=check.json"],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert document.exists(), done.stdout + done.stderr
         return Outcome(done.returncode, done.stdout + done.stderr, json.loads(document.read_text()))
@@ -86,7 +90,9 @@ def test_sandbox_is_clean(tmp_path: pathlib.Path) -> None:
     secrets = {"backend_keys": ["b" * 43], "client_keys": [{"name": "demo", "key": "c" * 43}]}
     (tmp_path / "secrets.json").write_text(json.dumps(secrets))
     certificates.write(tmp_path / "pki", "server", name="llm.example.com", days=30)
-    done = subprocess.run([*command, "-e", f"llmops_sandbox_dir={tmp_path}"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [*command, "-e", f"llmops_sandbox_dir={tmp_path}"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 hosts, 3 replicas, 1 pool; 0 problems" in done.stdout
 
@@ -156,7 +162,7 @@ def test_site_run_stops_at_the_same_check(repository: Repository) -> None:
     repository.set("hosts.yml", "all", "vars", ansible_connection="ssh")
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
     command = ["ansible-playbook", "-i", str(repository.inventory), "llmops.vllm.site"]
-    done = subprocess.run(command, cwd=repository.directory, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=repository.directory, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "gpu4: vllm_flags.swap-space is 4" in done.stdout
     assert "UNREACHABLE" not in done.stdout, "a host was connected to"

@@ -129,7 +129,7 @@ def test_kept_connection_is_used_again() -> None:
 
         listening = await asyncio.start_server(handle, "127.0.0.1", 0)
         server = Server(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1")
-        outcomes = [await perform(server, Ask(1, 2, False), "m", "k", 5) for _ in range(3)]
+        outcomes = [await perform(server, Ask(1, 2, False), "m", "k", 5) for _turn in range(3)]
         assert all(outcome.verdict == GOOD for outcome in outcomes)
         server.idle.pop().close()
         listening.close()
@@ -188,7 +188,7 @@ def test_run_sends_exactly_what_was_asked_to_every_server(loop: dict[str, Any]) 
                     text = chunked(token("length"), event(choices=[], usage=usage), DONE)
                 writer.write(text.encode())
 
-        listening = [await asyncio.start_server(handle, "127.0.0.1", 0) for _ in range(2)]
+        listening = [await asyncio.start_server(handle, "127.0.0.1", 0) for _turn in range(2)]
         servers = [Server(f"http://127.0.0.1:{item.sockets[0].getsockname()[1]}/v1") for item in listening]
         runner = run.Runner(servers, run.Load(requests=40, seconds=30, **loop), "m", "k")
         seconds = await runner.run()
@@ -363,7 +363,9 @@ def test_exit_status(
 ) -> None:
     fake = start(**{"max-num-seqs": 16})
     fake.fault(kind)
-    done = subprocess.run(command(fake, tmp_path, "--requests", "20", *options), capture_output=True, text=True)
+    done = subprocess.run(
+        command(fake, tmp_path, "--requests", "20", *options), capture_output=True, text=True, check=False
+    )
     assert done.returncode == status, done.stdout + done.stderr
     told = json.loads((tmp_path / "result.json").read_text())
     assert told["requests"] == 20
@@ -375,7 +377,7 @@ def test_exit_status(
 def test_counts_agree_with_the_servers(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
     fake = start({"FAKE_VLLM_ITL_MS": "2"}, **{"max-num-seqs": 64})
     options = ["--requests", "60", "--rate", "100", "--tokens", "2-10*9,50*1"]
-    assert subprocess.run(command(fake, tmp_path, *options), capture_output=True).returncode == 0
+    assert subprocess.run(command(fake, tmp_path, *options), capture_output=True, check=False).returncode == 0
     told = json.loads((tmp_path / "result.json").read_text())
     assert told["tokens"] == fake.metric('vllm:generation_tokens_total{engine="0",model_name="m"}')
     assert told["lag"]["p50"] < 0.5
@@ -393,4 +395,5 @@ def test_signal_ends_the_run_with_a_result(start: Callable[..., Fake], tmp_path:
 
 
 def test_run_without_a_request_proves_nothing(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
-    assert subprocess.run(command(start(), tmp_path, "--requests", "0"), stdout=subprocess.DEVNULL).returncode == 1
+    done = subprocess.run(command(start(), tmp_path, "--requests", "0"), stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1

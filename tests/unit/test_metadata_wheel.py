@@ -45,12 +45,12 @@ def test_command_line_writes_the_same_wheel(tmp_path: pathlib.Path) -> None:
 def test_installer_resolves_it_with_what_it_requires(tmp_path: pathlib.Path) -> None:
     uv = shutil.which("uv")
     installer = [uv, "pip", "install", "--offline"] if uv else [sys.executable, "-m", "pip", "install"]
-    if not uv and subprocess.run([*installer, "--help"], stdout=subprocess.DEVNULL).returncode:
+    if not uv and subprocess.run([*installer, "--help"], stdout=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("needs uv or pip")
     metadata_wheel.build("llmops-real", "2.0", [], tmp_path)
     metadata_wheel.build("llmops-name", "2.0+cpu", ["llmops-real==2.0"], tmp_path)
     command = [*installer, "--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "to"), "llmops-name"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout.decode()
     found = {path.name for path in (tmp_path / "to").glob("*.dist-info")}
     assert found == {"llmops_name-2.0+cpu.dist-info", "llmops_real-2.0.dist-info"}

@@ -40,7 +40,7 @@ def test_staged_files_are_the_sources_with_sums_and_open_to_readers(
     path = pathlib.Path(result["path"])
     assert path == pathlib.Path(options["root"]) / "tiny" / "r1"
     assert (path / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
-    assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=path).returncode == 0
+    assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=path, check=False).returncode == 0
     assert {oct(file.stat().st_mode & 0o777) for file in path.iterdir()} == {"0o644"}
 
 
@@ -173,7 +173,9 @@ def test_noise_of_the_file_system_is_not_part_of_a_revision(
     (source / ".git").mkdir()
     (source / ".git" / "HEAD").touch()
     (source / ".gitattributes").touch()
-    sums = subprocess.run("find . -type f | xargs sha256sum -b", shell=True, cwd=source, stdout=subprocess.PIPE)
+    sums = subprocess.run(
+        "find . -type f | xargs sha256sum -b", shell=True, cwd=source, stdout=subprocess.PIPE, check=True
+    )
     (source / "SHA256SUMS").write_bytes(sums.stdout)  # names files that are left out, as "*./name"
     result = run_module("llm_model", options)
     path = pathlib.Path(result["path"])
@@ -301,12 +303,12 @@ def stage(options: dict[str, Any], queue: Any) -> None:
 def test_two_runs_at_once_leave_one_whole_revision(options: dict[str, Any]) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    runs = [context.Process(target=stage, args=(options, queue)) for _ in range(3)]
+    runs = [context.Process(target=stage, args=(options, queue)) for _turn in range(3)]
     for run in runs:
         run.start()
     for run in runs:
         run.join(30)
-    assert sorted(queue.get(timeout=5) for _ in runs) == [False, False, True]
+    assert sorted(queue.get(timeout=5) for _turn in runs) == [False, False, True]
     _model_store.verify(Request(**options, verify="sha256"))
 
 
@@ -324,7 +326,7 @@ def test_killed_at_random_moments_leaves_nothing_or_a_whole_revision(
     )
     path = pathlib.Path(options["root"]) / "tiny" / "r1"
     dice, killed = random.Random(3), 0
-    for _ in range(12):
+    for _turn in range(12):
         run = subprocess.Popen([sys.executable, "-c", script, str(ROOT)], stdout=subprocess.PIPE, cwd=ROOT)
         assert run.stdout is not None
         run.stdout.readline()
@@ -346,7 +348,7 @@ def test_full_disk_leaves_no_revision(
 ) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(small)])
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(small)], check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:

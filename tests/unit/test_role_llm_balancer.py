@@ -68,7 +68,7 @@ def test_spec_and_defaults_are_equal():
             assert "default" not in SPEC[name], name
         else:
             assert SPEC[name]["default"] == value, name
-            assert type(value) is types[SPEC[name]["type"]], name
+            assert value.__class__ is types[SPEC[name]["type"]], name
 
 
 def test_every_default_has_a_sentence_above_it():

@@ -110,14 +110,14 @@ def test_a_negation_that_is_false_is_told_also_where_vllm_pairs_enable_with_disa
     for good in ({"enable-lora": False}, {"disable-lora": True}, {"no-enable-lora": True}):
         assert probe.check_keys(good, options, "0.33.0", HISTORY) == ([], good)
     for name in ("disable-lora", "no-enable-lora"):
-        errors, _ = probe.check_keys({name: False}, options, "0.33.0", HISTORY)
+        errors, _unused = probe.check_keys({name: False}, options, "0.33.0", HISTORY)
         assert errors == [
             probe.error(name, False, f"vLLM drops {name}: false silently", "write enable-lora: true"),
         ]
 
 
 def test_a_flag_given_in_both_spellings_is_told(options):
-    errors, _ = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0", HISTORY)
+    errors, _unused = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0", HISTORY)
     assert "given twice" in errors[0]["message"]
 
 

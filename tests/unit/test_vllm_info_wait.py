@@ -79,7 +79,7 @@ class Stub:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def posts(self):
-        return [body for method, _, body in self.asked if method == "POST"]
+        return [body for method, _unused, body in self.asked if method == "POST"]
 
 
 @pytest.fixture

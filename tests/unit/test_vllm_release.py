@@ -359,7 +359,7 @@ def test_runs_in_parallel_do_not_break_each_other(args, home, writers):
     processes = [multiprocessing.Process(target=_stage, args=(args, n, results)) for n in range(writers)]
     for process in processes:
         process.start()
-    told = [results.get(timeout=60) for _ in processes]
+    told = [results.get(timeout=60) for _turn in processes]
     for process in processes:
         process.join()
     assert told == [""] * writers

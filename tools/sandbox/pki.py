@@ -63,7 +63,7 @@ def _ensure_certificate() -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
-    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _turn in range(2))
     usage = dict.fromkeys(("data_encipherment", "encipher_only", "decipher_only", "key_agreement"), False)
     usage |= {"content_commitment": False, "key_encipherment": False, "digital_signature": True}
     ca = (

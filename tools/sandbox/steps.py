@@ -63,7 +63,12 @@ class SandboxError(Exception):
 def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, pipe: IO[bytes] | None = None) -> str:
     """Run a command to its end and return what it printed; raise SandboxError with its last lines."""
     done = subprocess.run(
-        list(command), stdin=pipe or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+        list(command),
+        stdin=pipe or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=env,
+        check=False,
     )
     output = (done.stdout or b"").decode(errors="replace")
     if done.returncode != 0:
@@ -75,7 +80,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, pipe: I
 def succeeds(command: Sequence[str]) -> bool:
     """Whether the command can be run and ends with 0; prints nothing."""
     try:
-        return subprocess.run(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        done = subprocess.run(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        return done.returncode == 0
     except FileNotFoundError:
         return False
 

@@ -53,6 +53,7 @@ def _torch_options() -> list[str]:
         [*_PIP, "download", "-q", "--no-deps", "-d", str(WHEELS), *_SERVER_PYTHON, pin.group()],
         capture_output=True,
         text=True,
+        check=False,
     )
     if offered.returncode == 0:
         return []
@@ -62,6 +63,7 @@ def _torch_options() -> list[str]:
         input=pin.group(),
         capture_output=True,
         text=True,
+        check=False,
     )
     index = re.search(r"# from (\S+)", asked.stdout)
     if index is None:

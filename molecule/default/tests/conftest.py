@@ -32,7 +32,9 @@ def ansible(*command: str) -> subprocess.CompletedProcess[str]:
     for name in ("ANSIBLE_FORCE_COLOR", "PY_COLORS"):
         env.pop(name, None)
     env |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    return subprocess.run([command[0], "-i", str(INVENTORY), *command[1:]], capture_output=True, text=True, env=env)
+    return subprocess.run(
+        [command[0], "-i", str(INVENTORY), *command[1:]], capture_output=True, text=True, env=env, check=False
+    )
 
 
 @dataclass
@@ -80,9 +82,9 @@ class Client:
         words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in [*command, url])
         done = self.host.run(words)
         assert done.rc == 0, f"curl {url}: {done.stderr}"
-        head, _, text = done.stdout.replace("\r\n", "\n").partition("\n\n")
+        head, _sep, text = done.stdout.replace("\r\n", "\n").partition("\n\n")
         status, *lines = head.splitlines()
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {name.lower(): value.strip() for name, _sep, value in (line.partition(":") for line in lines)}
         return Answer(int(status.split()[1]), headers, text)
 
     def chat(self, balancer: str, **options: Any) -> Answer:

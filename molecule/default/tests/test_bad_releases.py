@@ -36,7 +36,7 @@ def verdicts() -> dict[str, dict[str, Any]]:
     server = host(SERVERS[0])
     good = {"model": server.check_output("readlink -f /etc/vllm/r0/current/model"), "max-model-len": 1024}
     configs = [{"name": "good", "settings": good}]
-    configs += [{"name": name, "settings": {**good, **settings}} for name, (settings, _) in BAD.items()]
+    configs += [{"name": name, "settings": {**good, **settings}} for name, (settings, _unused) in BAD.items()]
     arguments = {
         "env": server.check_output("readlink -f /etc/vllm/r0/current/env"),
         "user": "vllm",

@@ -106,7 +106,7 @@ class Fake:
     def metric(self, row: str) -> float:
         """Return the value of a row of ``/metrics`` by the words before it."""
         for line in self.call("GET", "/metrics")[1].splitlines():
-            name, _, value = line.rpartition(" ")
+            name, _sep, value = line.rpartition(" ")
             if name == row:
                 return float(value)
         raise AssertionError(f"no metric {row}")

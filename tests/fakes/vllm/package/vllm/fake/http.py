@@ -45,8 +45,8 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle:
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), idle)
         first, *lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = first.split(" ", 2)
-        headers = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines if x)}
+        method, target, _unused = first.split(" ", 2)
+        headers = {name.strip().lower(): value.strip() for name, _sep, value in (x.partition(":") for x in lines if x)}
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _body(reader, headers)

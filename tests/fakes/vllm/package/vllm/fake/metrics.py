@@ -154,7 +154,7 @@ class Metrics:
             counters[name] = [({**labels, key: value}, 0) for value in values] if key else [(labels, 0)]
         for name, rows in counters.items():
             yield from _family(name, "counter", rows)
-            yield from self._created(name[: -len("_total")], [row for row, _ in rows])
+            yield from self._created(name[: -len("_total")], [row for row, _unused in rows])
 
     def _histograms(self) -> Iterator[str]:
         for name, histogram in self.histograms.items():

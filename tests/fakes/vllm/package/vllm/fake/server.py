@@ -94,7 +94,7 @@ class Server:
         return True
 
     def _authorized(self, request: http.Request) -> bool:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        scheme, _sep, key = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and key in self.keys
 
     def _send(

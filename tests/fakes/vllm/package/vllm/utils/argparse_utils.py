@@ -18,7 +18,7 @@ def read_config(path: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#") and line != "---":
-            key, _, value = line.partition(":")
+            key, _sep, value = line.partition(":")
             found[key.strip().strip('"')] = json.loads(value.strip())
     return found
 
