@@ -46,6 +46,6 @@ def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, **environm
         after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         load,
         {host: int(ok) for host, ok, _ in recap},
-        {host: int(changed) for host, _, changed in recap},
+        {host: int(changed) for host, _ok, changed in recap},
         done.stdout,
     )

@@ -88,7 +88,7 @@ def versions() -> list[str]:
 
 def why_not(version: str) -> str:
     """Why there is no catalogue of a version; empty when there is one."""
-    public, _, label = str(version).partition("+")
+    public, _plus, label = str(version).partition("+")
     if label and not PUBLISHED_LABEL.fullmatch(label):
         return f"vLLM {version} is a build of its own ({label}): only its own parser knows its flags"
     known = versions()

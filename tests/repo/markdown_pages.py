@@ -33,7 +33,7 @@ def fences(kind: str) -> list[Fence]:
     """Return the fenced blocks of this kind (``yaml``, ``console``, ``text llmops``) of all pages."""
     found = []
     for path in pages():
-        for _, info, text in _FENCE.findall(path.read_text()):
+        for _fence, info, text in _FENCE.findall(path.read_text()):
             if info.strip() == kind:
                 found.append(Fence(str(path.relative_to(ROOT)), kind, text))
     return found

@@ -50,7 +50,7 @@ def other_names() -> set[str]:
 def test_links_and_anchors_lead_somewhere(page: str) -> None:
     broken = []
     for target in markdown_pages.links(PAGES[page]):
-        name, _, anchor = target.partition("#")
+        name, _hash, anchor = target.partition("#")
         path = (PAGES[page].parent / name).resolve() if name else PAGES[page]
         if not path.exists() or (anchor and anchor not in markdown_pages.anchors(path)):
             broken.append(target)
