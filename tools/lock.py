@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 
+from .metadata_wheel import build as build_metadata_wheel
 from .sandbox.layout import ROOT
-from .sandbox.wheels import VLLM, build_metadata_wheel
+from .sandbox.wheels import VLLM
 
 REQUIREMENTS = ROOT / "requirements"
 # The GPU lock belongs to the role, since users install from it.

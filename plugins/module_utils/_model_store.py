@@ -538,7 +538,8 @@ def _hash(path: pathlib.Path, digest: Any) -> str:
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest()
+    found: str = digest.hexdigest()
+    return found
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -331,7 +331,7 @@ def installed_version(env: str) -> str:
     """The version of vLLM in an environment, without importing it; empty when there is none."""
     found = []
     for metadata in Path(env).glob("lib/python3*/site-packages/vllm*.dist-info/METADATA"):
-        fields = {}
+        fields: dict[str, str] = {}
         with contextlib.suppress(OSError):
             for line in metadata.read_text(encoding="utf-8", errors="replace").splitlines():
                 if not line.strip():

@@ -258,7 +258,9 @@ def view_of(document: Mapping[str, Any], unit: str) -> dict[str, str]:
     }
 
 
-def diff_of(before: Mapping[str, str], after: Mapping[str, str], replica: str, ids: tuple[str, str]) -> list[dict]:
+def diff_of(
+    before: Mapping[str, str], after: Mapping[str, str], replica: str, ids: tuple[str, str]
+) -> list[dict[str, str]]:
     """Ansible's diff of two views; only the parts that differ."""
     return [
         {
@@ -733,7 +735,8 @@ def _verified(home: Home, *, check: bool) -> Change:
     current = pointers["current"]
     if not current:
         raise ReleaseError(f"replica {home.replica} has no release in force: activate one first")
-    change = Change(changed=home.pointer(VERIFIED) != current, release=current, verified=True, **pointers)
+    change = Change(changed=home.pointer(VERIFIED) != current, release=current, verified=True)
+    change.current, change.previous, change.staged = (pointers[name] for name in POINTERS)
     if change.changed and not check:
         with home.locked():
             home.point(VERIFIED, current)

@@ -28,7 +28,8 @@ def ensure() -> None:
 def client_key(name: str) -> str:
     """Return the API key of the sandbox's client of that name."""
     keys = json.loads(SECRETS.read_text())["client_keys"]
-    return next(key["key"] for key in keys if key["name"] == name)
+    found: str = next(key["key"] for key in keys if key["name"] == name)
+    return found
 
 
 def _ensure_certificate() -> None:
