@@ -258,7 +258,7 @@ def model_and_revision(ids: Sequence[str]) -> tuple[str, str]:
     for name in ids:
         for other in ids:
             if other.startswith(f"{name}@"):
-                return name, other[len(name) + 1 :]
+                return name, other.removeprefix(f"{name}@")
     return (ids[0], "") if ids else ("", "")
 
 

@@ -707,11 +707,9 @@ def _settle(
         differences=differences(old_view, new_view) if plan.release != before["current"] else [],
         **after,
     )
-    change.restart_needed = bool(
-        (before["current"] and after["current"] != before["current"])
-        or repaired
-        or (running and running != after["current"])
-    )
+    switched = before["current"] != "" and after["current"] != before["current"]
+    outdated = running != "" and running != after["current"]
+    change.restart_needed = switched or repaired or outdated
     if change.changed:
         change.diff = diff_of(old_view, new_view, home.replica, (before["current"], plan.release))
     protected = {*after.values(), plan.release, running} - {""}
