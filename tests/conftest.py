@@ -8,12 +8,10 @@ from __future__ import annotations
 import pathlib
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.gate_table import GateTable  # noqa: E402
+from tests.gate_table import pytest_addoption, pytest_configure  # noqa: E402, F401 - pytest finds them here
 from tools.checkout import collections_path  # noqa: E402
 
 
@@ -24,11 +22,3 @@ def _install_collection_loader() -> None:
 
 
 _install_collection_loader()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--table", metavar="FILE", help="write the table of gates into a Markdown file, too")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(GateTable(config.getoption("--table")))

@@ -66,3 +66,11 @@ class GateTable:
         """Return the table as a page for the repository."""
         rows = [f"| {name} | {gate.seconds:.1f} | {gate.result()} |" for name, gate in self.gates.items()]
         return "\n".join(["# Gates", "", "| Gate | Seconds | Result |", "|---|---|---|", *rows, ""])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", metavar="FILE", help="write the table of gates into a Markdown file, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(GateTable(config.getoption("--table")))

@@ -2,8 +2,8 @@
 
 ``make test-quick`` (``--quick``) is for daily work: less than two minutes on two cores. It leaves out
 
-- tests of the test tools themselves (the fake vLLM, the load client) and those that kill and wait: see ``UNHURRIED``;
-- gates that run a tool over the built archive or all documentation, or in environments of their own: see ``gates``;
+- tests of the test tools themselves (fake vLLM, load client) and of the model store, half of all time: ``UNHURRIED``;
+- gates that run a tool over the built archive or all documentation, or in environments of their own: ``gates``;
 - the scenarios on real systemd hosts.
 
 ``--table FILE`` writes the table of gates, which a run prints at its end, as a Markdown file.
@@ -22,7 +22,7 @@ from .sandbox.layout import ROOT, STATE
 LINT = "tests/gates/test_lint.py"
 QUICK = (LINT, "tests/repo", "tests/unit")
 # Unit tests that wait for most of their time: for servers to start, processes to die, time limits to pass.
-UNHURRIED = ("tests/unit/test_fake_vllm.py", "tests/unit/test_load_client.py", "tests/unit/test_model_hub.py")
+UNHURRIED = tuple(f"tests/unit/test_{name}.py" for name in ("fake_vllm", "load_client", "model_hub", "model_store"))
 
 
 def gates() -> list[str]:
