@@ -19,7 +19,8 @@ BEGIN, END = "<!-- variables: made by tools/role_readme.py -->", "<!-- /variable
 def options(role: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Return the options of the role's main entry point."""
     spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())
-    return spec["argument_specs"]["main"]["options"]
+    found: dict[str, dict[str, Any]] = spec["argument_specs"]["main"]["options"]
+    return found
 
 
 def _default(option: dict[str, Any]) -> str:
