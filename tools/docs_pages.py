@@ -20,12 +20,12 @@ from . import role_readme
 ROOT = role_readme.ROLES.parent
 DOCS = ROOT / "docs"
 PLUGINS = ROOT / "plugins"
-VARIABLES = ROOT / "tools" / "collection_variables.yml"
+VARIABLES = ROOT / "meta" / "collection_variables.yml"
 MADE = "<!-- Made by tools/docs_pages.py: change the specs, then run `python -m tools.docs_pages`. -->"
 
 
 def collection_variables() -> dict[str, dict[str, Any]]:
-    """Return the variables of the whole collection, as ``tools/collection_variables.yml`` lists them."""
+    """Return the variables of the whole collection, as ``meta/collection_variables.yml`` lists them."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(VARIABLES.read_text())
     return found
 

@@ -23,7 +23,7 @@ from ansible.template import Templar
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_variables, _fleet_check
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
 
-_ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+_COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 # Where a host's own variables and ours meet: all that the judges look at.
 _READ = (*_check_variables.PREFIXES, "ansible_host")
 _ARGUMENTS = {
@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
             {host: self._hosts.read(host) for host in hosts},
             groups,
             *named,
-            specs=role_specs(),
+            specs=specs(),
             certificate=functools.lru_cache(maxsize=None)(self._certificate),
             model_config=self._model_config,
         )
@@ -95,8 +95,9 @@ class ActionModule(ActionBase):
     def _model_config(self, replica: Mapping[str, Any]) -> Mapping[str, Any] | None:
         scheme, _sep, directory = str(replica["model_source"]).partition("://")
         named = replica["model_config"] or (f"{directory}/config.json" if scheme == "controller" else "")
-        path = self._hosts.path(replica["host"], named) if named else None
-        return _json(path) if path else None
+        paths = [named, f"{named}/config.json"] if named else []  # the file, or the directory that holds it
+        found = next(filter(None, (self._hosts.path(replica["host"], path) for path in paths)), None)
+        return _json(found) if found else None
 
 
 class _Hosts:
@@ -153,9 +154,13 @@ def _json(path: pathlib.Path) -> Mapping[str, Any] | None:
 
 
 @functools.cache
-def role_specs() -> dict[str, Mapping[str, Any]]:
-    """Return the options of all roles by variable."""
-    specs: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
-        specs |= yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
-    return specs
+def specs() -> dict[str, Mapping[str, Any]]:
+    """Return the variables of the collection and the options of all roles, by variable."""
+    found: dict[str, Mapping[str, Any]] = dict(_yaml(_COLLECTION / "meta" / "collection_variables.yml"))
+    for path in sorted(_COLLECTION.glob("roles/*/meta/argument_specs.yml")):
+        found |= _yaml(path)["argument_specs"]["main"]["options"]
+    return found
+
+
+def _yaml(path: pathlib.Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

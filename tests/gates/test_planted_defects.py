@@ -142,7 +142,8 @@ def planted(copy: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Defe
 
 
 def run(command: list[str], copy: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", ANSIBLE_COLLECTIONS_PATH=str(collections_path(copy)))
+    links = collections_path(copy)
+    env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", ANSIBLE_COLLECTIONS_PATH=str(links), MYPYPATH=str(links))
     env.pop("ANSIBLE_INVENTORY", None)
     return subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
 

@@ -209,11 +209,14 @@ def test_model_that_does_not_fit_is_seen_in_its_config(repository: Repository) -
     repository.set("group_vars/all/model.yml", llmops_model_config="files/config.json")
     repository.set("group_vars/short_a100/pool.yml", vllm_gpus=8, vllm_tensor_parallel_size=8)
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"kv-cache-memory-bytes": 1048576})
+    repository.host("gpu1", llmops_model_config="files/none.json")
     done = repository.check()
     assert sorted(done.problems) == [
+        "llmops_model_config",
         "vllm_flags.kv-cache-memory-bytes",
         "vllm_flags.max-model-len",
         "vllm_tensor_parallel_size",
     ], done.text
+    assert done.problems["llmops_model_config"].startswith("gpu1: is files/none.json, which is no readable config.json")
     assert "takes 8192 tokens: set 8192 or less" in done.problems["vllm_flags.max-model-len"]
     assert "set one of 1, 2, 4" in done.problems["vllm_tensor_parallel_size"]
