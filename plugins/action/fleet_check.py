@@ -48,13 +48,13 @@ class ActionModule(ActionBase):
         _unused, arguments = self.validate_argument_spec(_ARGUMENTS)
         task_vars = task_vars or {}
         groups = task_vars["groups"]
-        named = [arguments[name] for name in ("server_group", "balancer_group", "monitor_group")]
+        named = {name: str(arguments[name]) for name in ("server_group", "balancer_group", "monitor_group")}
         self._hosts = _Hosts(task_vars["hostvars"], self._loader)
-        hosts = dict.fromkeys(host for group in named for host in groups.get(group, []))
+        hosts = dict.fromkeys(host for group in named.values() for host in groups.get(group, []))
         inventory = _fleet_check.Inventory(
             {host: self._hosts.read(host) for host in hosts},
             groups,
-            *named,
+            **named,
             specs=specs(),
             certificate=functools.lru_cache(maxsize=None)(self._certificate),
             model_config=self._model_config,
@@ -68,17 +68,15 @@ class ActionModule(ActionBase):
 
     def _certificate(self, host: str) -> dict[str, Any] | None:
         variables = self._hosts.read(host)
-        texts = [self._text(host, variables.get(f"llm_balancer_tls_{what}")) for what in ("certificate", "key")]
-        if None in texts:
+        certificate = self._text(host, variables.get("llm_balancer_tls_certificate"))
+        key = self._text(host, variables.get("llm_balancer_tls_key"))
+        if certificate is None or key is None:
             return None
-        found: dict[str, Any] = {"certificate_pem": texts[0], "key_pem": texts[1]}
-        readers = ("x509_certificate_info", "openssl_privatekey_info")
-        for name, reader, text in zip(("certificate", "private_key"), readers, texts):
-            facts = _filtered(f"community.crypto.{reader}", text)
-            if facts is None:
-                return found
-            found[name] = facts
-        return found
+        facts = {
+            "certificate": _filtered("community.crypto.x509_certificate_info", certificate),
+            "private_key": _filtered("community.crypto.openssl_privatekey_info", key),
+        }
+        return {"certificate_pem": certificate, "key_pem": key, **(facts if None not in facts.values() else {})}
 
     def _text(self, host: str, value: Any) -> str | None:
         """Return PEM text that was given, or that of the file; vaulted files are read, too."""
@@ -88,7 +86,8 @@ class ActionModule(ActionBase):
         if path is None:
             return None
         try:
-            return lookup_loader.get("ansible.builtin.file", loader=self._loader).run([str(path)], variables={})[0]
+            reader = lookup_loader.get("ansible.builtin.file", loader=self._loader)
+            return str(reader.run([str(path)], variables={})[0])
         except AnsibleError:
             return None
 
