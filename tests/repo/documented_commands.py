@@ -64,7 +64,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-playbook llmops.vllm.status": (There("molecule/default/tests/test_documented.py", "for_ansible"),),
     # packages
     "pip install ansible": (There("requirements/dev.in", "ansible=="),),
-    "ansible-galaxy collection build": (There("tests/gates/test_package.py", '"collection", "build"'),),
+    "ansible-galaxy collection build": (There("tests/gates/conftest.py", '"collection", "build"'),),
     "ansible-galaxy collection install llmops-vllm-0.1.0.tar.gz": (
         There("tests/gates/test_package.py", '"collection", "install"'),
         There("galaxy.yml", "version: 0.1.0"),
