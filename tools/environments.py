@@ -38,7 +38,8 @@ def ensure(name: str) -> pathlib.Path:
     told = (done.stdout + done.stderr).strip()
     if done.returncode != 0 and python is None:
         wanted = " or ".join(PYTHONS[name])
-        raise NoInterpreter(f"{name} needs Python {wanted}: none is on this machine, and uv got none: {told[-300:]}")
+        why = told.splitlines()[-1].strip()
+        raise NoInterpreter(f"{name} needs Python {wanted}: none is on this machine, and uv got none: {why}")
     if done.returncode != 0:
         raise RuntimeError(f"tools/bootstrap {' '.join(words)} ended with {done.returncode}:\n{told}")
     return place
