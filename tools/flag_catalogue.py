@@ -97,7 +97,8 @@ def _dump(env: pathlib.Path, over: str, turn: int) -> Document:
         )
     if done.returncode != 0:
         raise CatalogueError(f"the parser of {env} cannot be read:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+    dump: Document = json.loads(done.stdout)
+    return dump
 
 
 def document(dump: Document, build: str) -> Document:
