@@ -101,14 +101,16 @@ def entry(action: Any) -> dict[str, Any]:
         return {"type": "bool", "default": plain_default(action.default)}
     convert = action.type or str
     found: dict[str, Any] = {"type": type_word(convert), "default": plain_default(action.default)}
-    choices = sorted((choice for choice in action.choices or () if choice is not None), key=lambda c: (str(type(c)), c))
+    optional = takes(convert, "None") and convert("None") is None
+    # up to 0.30 an optional choice lists the text None, which the parser then refuses because it reads it as nothing
+    nothing = (None, "None") if optional else (None,)
+    choices = sorted(choice for choice in action.choices or () if choice not in nothing)
     if choices:
         found["choices"] = choices
         texts = [choice for choice in choices if isinstance(choice, str)]
         if texts and all(_same(convert, text) for text in texts) and not _same(str, texts[0]):
             found["loose"] = True
-    # before 0.28 an optional choice could not be given as None
-    if takes(convert, "None") and convert("None") is None and (not choices or None in action.choices):
+    if optional and (not choices or None in action.choices):
         found["none"] = True
     keys = keys_of(convert) if found["type"] == "object" else []
     if keys:

@@ -83,7 +83,12 @@ class Catalogue:
 
 def versions() -> list[str]:
     """The supported versions, those with a file, oldest first."""
-    return sorted((file.stem for file in DIRECTORY.glob("*.json")), key=probe.release)
+    return list(_stored())
+
+
+@functools.cache
+def _stored() -> tuple[str, ...]:
+    return tuple(sorted((file.stem for file in DIRECTORY.glob("*.json")), key=probe.release))
 
 
 def why_not(version: str) -> str:
@@ -91,9 +96,8 @@ def why_not(version: str) -> str:
     public, _plus, label = str(version).partition("+")
     if label and not PUBLISHED_LABEL.fullmatch(label):
         return f"vLLM {version} is a build of its own ({label}): only its own parser knows its flags"
-    known = versions()
-    if public not in known:
-        return f"the flags of vLLM {version} are not catalogued: known are {', '.join(known)}"
+    if public not in _stored():
+        return f"the flags of vLLM {version} are not catalogued: known are {', '.join(_stored())}"
     return ""
 
 

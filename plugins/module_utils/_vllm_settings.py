@@ -135,7 +135,8 @@ def _profile(name: str, user: Mapping[str, Any], *, cpu: bool) -> tuple[dict[str
     dropped: list[dict[str, Any]] = []
     length = user.get("max-model-len")
     for flag in (*COMMON, *profile.flags):
-        if flag.name in user:
+        # vLLM 0.33 pairs enable-x with disable-x: the user's negation wins over the profile, too.
+        if flag.name in user or (flag.name.startswith("enable-") and f"disable-{flag.name[7:]}" in user):
             continue
         why = flag.not_on_cpu if cpu else ""
         if flag.name == "long-prefill-token-threshold" and isinstance(length, int) and flag.value > length:
