@@ -28,8 +28,8 @@ class Played:
     output: str
 
 
-def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, **environment: str) -> Played:
-    """Run a playbook of the collection in a checkout; raise with its last lines when it fails."""
+def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, expected: int = 0, **environment: str) -> Played:
+    """Run a playbook of the collection in a checkout; raise with its last lines when its end is not as expected."""
     env = dict(for_ansible(), ANSIBLE_NOCOLOR="1", **environment)
     env["ANSIBLE_COLLECTIONS_PATH"] = str(collections_path(checkout))
     load, start = os.getloadavg()[0], time.monotonic()
@@ -38,7 +38,7 @@ def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, **environm
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0:
+    if done.returncode != expected:
         raise SystemExit(done.stdout[-4000:] + done.stderr[-2000:])
     recap = re.findall(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)", done.stdout, re.MULTILINE)
     return Played(

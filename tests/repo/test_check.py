@@ -168,6 +168,21 @@ def test_site_run_stops_at_the_same_check(repository: Repository) -> None:
     assert "UNREACHABLE" not in done.stdout, "a host was connected to"
 
 
+def test_limit_changes_nothing_about_what_is_checked(repository: Repository) -> None:
+    """A play that matches no host would end green."""
+    repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
+    done = repository.check("--limit", "gpu1")
+    assert (done.code, list(done.problems)) == (2, ["vllm_flags.swap-space"]), done.text
+
+
+def test_empty_inventory_is_no_good_one(repository: Repository) -> None:
+    shutil.rmtree(repository.inventory)
+    repository.inventory.mkdir()
+    (repository.inventory / "hosts.yml").write_text("all:\n")
+    done = repository.check()
+    assert (done.code, list(done.problems)) == (2, ["llmops_server_group"]), done.text
+
+
 def test_balancers_without_replicas(repository: Repository) -> None:
     repository.set("group_vars/llm_servers/vllm.yml", vllm_state="absent")
     done = repository.check()
