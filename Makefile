@@ -1,13 +1,16 @@
-# The three verbs of this checkout. Everything they need, they install; everything they made, demo-down removes.
+# The verbs of this checkout. Everything they need, they install; everything they made, demo-down removes.
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: demo demo-down test lock help
+.PHONY: demo demo-down test test-quick lock help
 
 help:
 	@echo "make demo        a served fleet on this machine: 2 balancers, 3 vLLM servers, 1 monitoring host"
 	@echo "make demo-down   removes all of it (KEEP=1 keeps packages, images and wheels for the next time)"
-	@echo "make test        everything that CI runs"
+	@echo "make test        everything that CI runs; prints a table of all gates"
+	@echo "make test-quick  less than 2 minutes, for daily work: linters, mypy, tests/repo, tests/unit. Left out, as too slow:"
+	@echo "                 tests of the fake vLLM, the load client and the model store; gates over the archive, over all"
+	@echo "                 documentation and under other ansible-cores; scenarios on systemd hosts"
 	@echo "make lock        renews requirements/*.txt from requirements/*.in"
 
 demo:
@@ -20,6 +23,10 @@ demo-down:
 test:
 	@tools/bootstrap
 	@$(PY) -m tools.tests
+
+test-quick:
+	@tools/bootstrap
+	@$(PY) -m tools.tests --quick
 
 lock:
 	@tools/bootstrap

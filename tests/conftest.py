@@ -1,4 +1,7 @@
-"""Makes ``ansible_collections.llmops.vllm`` importable from a plain checkout, as ansible itself would find it."""
+"""Makes ``ansible_collections.llmops.vllm`` importable from a plain checkout, as ansible itself would find it.
+
+Adds the table of gates to the end of a run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.gate_table import pytest_addoption, pytest_configure  # noqa: E402, F401 - pytest finds them here
 from tools.checkout import collections_path  # noqa: E402
 
 

@@ -100,8 +100,11 @@ def oldest_python() -> pathlib.Path | None:
     """Return the interpreter of the oldest supported version on this machine, None if there is none that runs."""
     name = f"python{OLDEST_TARGET_PYTHON}"
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv"))
-    found = [shutil.which(name), *sorted(pyenv.glob(f"versions/{OLDEST_TARGET_PYTHON}*/bin/{name}"))]
-    for path in filter(None, found):
+    found: list[str | pathlib.Path | None] = [
+        shutil.which(name),
+        *sorted(pyenv.glob(f"versions/{OLDEST_TARGET_PYTHON}*/bin/{name}")),
+    ]
+    for path in (candidate for candidate in found if candidate):
         # a shim of pyenv is on the path whether or not it leads to anything
         asked = subprocess.run(
             [path, "-c", "import sys, venv; print(sys.executable)"], capture_output=True, text=True, check=False
@@ -160,8 +163,10 @@ def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.Complet
         if verb == "units":
             tests = show_tests_of_targets()
             words += [] if any(word.startswith("tests/") for word in words) else [tests]
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
-        return subprocess.run(command(verb, words), cwd=COPY, env=environment(), text=True, check=False, **output)
+        output, errors = (subprocess.PIPE, subprocess.STDOUT) if capture else (None, None)
+        return subprocess.run(
+            command(verb, words), cwd=COPY, env=environment(), text=True, check=False, stdout=output, stderr=errors
+        )
 
 
 def main() -> int:

@@ -97,7 +97,8 @@ def _dump(env: pathlib.Path, over: str, turn: int) -> Document:
         )
     if done.returncode != 0:
         raise CatalogueError(f"the parser of {env} cannot be read:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+    found: Document = json.loads(done.stdout)
+    return found
 
 
 def document(dump: Document, build: str) -> Document:
@@ -219,9 +220,8 @@ def main() -> int:
     if arguments.env:
         with laid_over(arguments.over) as over:
             dump = described(arguments.env.absolute(), over)
-        installed = f"vllm {dump['version']}"
-        build = f"{arguments.over.name} over the packages of another version" if arguments.over else installed
-        made = document(dump, build)
+        over_another = f"{arguments.over.name} over an environment of another version" if arguments.over else ""
+        made = document(dump, over_another or f"vllm {dump['version']}")
         catalogues = [one for one in catalogues if one["version"] != made["version"]] + [made]
         catalogues.sort(key=lambda catalogue: release(catalogue["version"]))
     elif arguments.over:

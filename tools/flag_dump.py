@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -19,6 +20,8 @@ from typing import Any
 
 # Annotations of pydantic and the names that the catalogue gives them.
 _LIMITS = {"ge": "at_least", "le": "at_most", "gt": "above", "lt": "below"}
+# Made only where the model or another flag asks for them: their limits do not hold everywhere.
+_MAYBE_ABSENT = {"LoRAConfig", "MultiModalConfig"}
 
 
 def load_probe(path: str) -> Any:
@@ -67,20 +70,51 @@ def plain_default(value: Any) -> Any:
     return value if isinstance(value, str) and not value.startswith(("/", "~", "==")) else None
 
 
+def keys_of(convert: Any) -> list[str]:
+    """The keys of the configuration class behind a type function; empty where it takes others too."""
+    if "unexpected_keyword" not in refusal(convert, "no_such_key"):
+        return []
+    names = {field.name for cls in classes_in(convert) for field in dataclasses.fields(cls)}
+    return sorted(name for name in names if "unexpected_keyword" not in refusal(convert, name))
+
+
+def refusal(convert: Any, key: str) -> str:
+    """What a type function says to a mapping with this key; empty where it takes it."""
+    try:
+        convert(json.dumps({key: None}))
+    except Exception as problem:
+        return str(problem)
+    return ""
+
+
+def classes_in(function: Any) -> list[type]:
+    """Dataclasses that a function, or one that it wraps, holds as a default or in its closure."""
+    held = [*(getattr(function, "__defaults__", None) or ())]
+    held += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    wrapped = [cls for thing in held if inspect.isfunction(thing) for cls in classes_in(thing)]
+    return [thing for thing in held if inspect.isclass(thing) and dataclasses.is_dataclass(thing)] + wrapped
+
+
 def entry(action: Any) -> dict[str, Any]:
     """What the parser knows about one flag."""
     if action.nargs == 0:
         return {"type": "bool", "default": plain_default(action.default)}
     convert = action.type or str
     found: dict[str, Any] = {"type": type_word(convert), "default": plain_default(action.default)}
-    choices = sorted((choice for choice in action.choices or () if choice is not None), key=lambda c: (str(type(c)), c))
+    optional = takes(convert, "None") and convert("None") is None
+    # up to 0.30 an optional choice lists the text None, which the parser then refuses because it reads it as nothing
+    nothing = (None, "None") if optional else (None,)
+    choices = sorted(choice for choice in action.choices or () if choice not in nothing)
     if choices:
         found["choices"] = choices
         texts = [choice for choice in choices if isinstance(choice, str)]
         if texts and all(_same(convert, text) for text in texts) and not _same(str, texts[0]):
             found["loose"] = True
-    if takes(convert, "None") and convert("None") is None:
+    if optional and (not choices or None in action.choices):
         found["none"] = True
+    keys = keys_of(convert) if found["type"] == "object" else []
+    if keys:
+        found["keys"] = keys
     if takes(convert, "auto") and not takes(convert, "word"):
         found["auto"] = True
     return found
@@ -101,6 +135,7 @@ def limits() -> dict[str, dict[str, float]]:
         thing for _unused, thing in inspect.getmembers(config, inspect.isclass) if dataclasses.is_dataclass(thing)
     ]
     found: dict[str, dict[str, list[float]]] = {}
+    classes = [cls for cls in classes if cls.__name__ not in _MAYBE_ABSENT]
     for name, field in (pair for cls in classes for pair in getattr(cls, "__pydantic_fields__", {}).items()):
         declared = {
             word: getattr(note, mark)
@@ -115,7 +150,7 @@ def limits() -> dict[str, dict[str, float]]:
 
 
 def describe(probe: Any) -> dict[str, Any]:
-    """Version, Python and flags of the vLLM that this Python imports."""
+    """Version with its label, Python and flags of the vLLM that this Python imports."""
     parser = probe.find("make_arg_parser")(probe.find("FlexibleArgumentParser")())
     bounds = limits()
     flags: dict[str, dict[str, Any]] = {}
@@ -129,7 +164,8 @@ def describe(probe: Any) -> dict[str, Any]:
         implied = {f"--{option.name}"} | ({f"--no-{option.name}"} if option.kind == "pair" else set())
         if spelling not in implied:
             flags[option.name].setdefault("aliases", []).append(spelling)
-    version = str(importlib.import_module("vllm").__version__)
+    # the metadata, unlike vllm.__version__, says which build it is
+    version = importlib.metadata.version("vllm")
     return {"version": version, "python": platform.python_version(), "flags": flags}
 
 

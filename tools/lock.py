@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 
+from .environments import PYTHONS
+from .metadata_wheel import build as build_metadata_wheel
 from .sandbox.layout import ROOT
-from .sandbox.wheels import VLLM, build_metadata_wheel
+from .sandbox.wheels import VLLM
 
 REQUIREMENTS = ROOT / "requirements"
 # The GPU lock belongs to the role, since users install from it.
@@ -27,6 +29,8 @@ def main() -> int:
     """Compile every lock; wheels that only this machine offers (CPU torch) come from pip's find-links."""
     _compile("requirements/uv.in", "requirements/uv.txt", "--python-version", "3.11")
     _compile("requirements/dev.in", "requirements/dev.txt", "--python-version", "3.11")
+    for name, pythons in PYTHONS.items():
+        _compile(f"requirements/{name}.in", f"requirements/{name}.txt", "--python-version", pythons[0])
     with tempfile.TemporaryDirectory() as wheels:
         name, version, requires = VLLM
         build_metadata_wheel(name, version, requires, wheels)

@@ -19,7 +19,8 @@ BEGIN, END = "<!-- variables: made by tools/role_readme.py -->", "<!-- /variable
 def options(role: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Return the options of the role's main entry point."""
     spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())
-    return spec["argument_specs"]["main"]["options"]
+    found: dict[str, dict[str, Any]] = spec["argument_specs"]["main"]["options"]
+    return found
 
 
 def _default(option: dict[str, Any]) -> str:
@@ -33,14 +34,19 @@ def _default(option: dict[str, Any]) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
-def table(role: pathlib.Path) -> str:
-    """Return the table, markers included."""
-    lines = [BEGIN, "", "| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
+def rows(role: pathlib.Path) -> list[str]:
+    """Return the lines of the table, its head included."""
+    lines = ["| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
     for name, option in options(role).items():
         text = option["description"]
-        meaning = " ".join(text) if isinstance(text, list) else text
+        meaning = (" ".join(text) if isinstance(text, list) else text).replace("<", "&lt;")  # no tag of HTML
         lines.append(f"| `{name}` | {option['type']} | {_default(option)} | {meaning} |")
-    return "\n".join([*lines, "", END])
+    return lines
+
+
+def table(role: pathlib.Path) -> str:
+    """Return the table, markers included."""
+    return "\n".join([BEGIN, "", *rows(role), "", END])
 
 
 def page(role: pathlib.Path) -> str:

@@ -1,7 +1,17 @@
-"""``make test``: everything that CI runs, with pytest as the outermost runner, quick checks first."""
+"""``make test``: everything that CI runs, with pytest as the outermost runner, quick checks first.
+
+``make test-quick`` (``--quick``) is for daily work: less than two minutes on two cores. It leaves out
+
+- tests of the test tools themselves (fake vLLM, load client) and of the model store, half of all time: ``UNHURRIED``;
+- gates that run a tool over the built archive or all documentation, or in environments of their own: ``gates``;
+- the scenarios on real systemd hosts.
+
+``--table FILE`` writes the table of gates, which a run prints at its end, as a Markdown file.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,16 +19,29 @@ import sys
 from .sandbox import environment
 from .sandbox.layout import ROOT, STATE
 
-# A stage that fails stops the run: what follows is slower and would mostly say the same.
-STAGES = ("tests/gates", "tests/repo", "tests/unit", "tests/scenarios")
+LINT = "tests/gates/test_lint.py"
+QUICK = (LINT, "tests/repo", "tests/unit")
+# Unit tests that wait for most of their time: for servers to start, processes to die, time limits to pass.
+UNHURRIED = tuple(f"tests/unit/test_{name}.py" for name in ("fake_vllm", "load_client", "model_hub", "model_store"))
+
+
+def gates() -> list[str]:
+    """Return the gates that take longer than the linters, in the order of their names."""
+    paths = sorted(path.relative_to(ROOT) for path in (ROOT / "tests" / "gates").glob("test_*.py"))
+    return [str(path) for path in paths if str(path) != LINT]
 
 
 def main() -> int:
-    """Run pytest over the stages in this order; further arguments go to pytest."""
+    """Run pytest; a test that fails stops the run, since what follows is slower and would mostly say the same."""
+    parser = argparse.ArgumentParser(prog="python -m tools.tests", description="further arguments go to pytest")
+    parser.add_argument("--quick", action="store_true", help="what takes less than two minutes")
+    arguments, others = parser.parse_known_args()
     STATE.mkdir(exist_ok=True)
-    stages = [stage for stage in STAGES if (ROOT / stage).is_dir()]
-    command = [sys.executable, "-m", "pytest", "--exitfirst", "-p", "no:cacheprovider", *stages, *sys.argv[1:]]
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores: {' '.join(stages)}", flush=True)
+    words = [*QUICK, *(f"--ignore={path}" for path in UNHURRIED)] if arguments.quick else [*QUICK, *gates()]
+    if not arguments.quick:
+        words.append("tests/scenarios")
+    command = [sys.executable, "-m", "pytest", "--exitfirst", "-p", "no:cacheprovider", *words, *others]
+    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores: {' '.join(words)}", flush=True)
     # The hub's own command is tested against the fake hub: it comes with the development environment.
     env = dict(environment.for_ansible(), LLMOPS_TEST_VLLM_ENV=str(ROOT / ".venv"))
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode

@@ -23,7 +23,7 @@ from ansible.template import Templar
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_variables, _fleet_check
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
 
-_ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+_COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 # Where a host's own variables and ours meet: all that the judges look at.
 _READ = (*_check_variables.PREFIXES, "ansible_host")
 _ARGUMENTS = {
@@ -48,14 +48,14 @@ class ActionModule(ActionBase):
         _unused, arguments = self.validate_argument_spec(_ARGUMENTS)
         task_vars = task_vars or {}
         groups = task_vars["groups"]
-        named = [arguments[name] for name in ("server_group", "balancer_group", "monitor_group")]
+        named = {name: str(arguments[name]) for name in ("server_group", "balancer_group", "monitor_group")}
         self._hosts = _Hosts(task_vars["hostvars"], self._loader)
-        hosts = dict.fromkeys(host for group in named for host in groups.get(group, []))
+        hosts = dict.fromkeys(host for group in named.values() for host in groups.get(group, []))
         inventory = _fleet_check.Inventory(
             {host: self._hosts.read(host) for host in hosts},
             groups,
-            *named,
-            specs=role_specs(),
+            **named,
+            specs=specs(),
             certificate=functools.lru_cache(maxsize=None)(self._certificate),
             model_config=self._model_config,
         )
@@ -68,17 +68,15 @@ class ActionModule(ActionBase):
 
     def _certificate(self, host: str) -> dict[str, Any] | None:
         variables = self._hosts.read(host)
-        texts = [self._text(host, variables.get(f"llm_balancer_tls_{what}")) for what in ("certificate", "key")]
-        if None in texts:
+        certificate = self._text(host, variables.get("llm_balancer_tls_certificate"))
+        key = self._text(host, variables.get("llm_balancer_tls_key"))
+        if certificate is None or key is None:
             return None
-        found: dict[str, Any] = {"certificate_pem": texts[0], "key_pem": texts[1]}
-        readers = ("x509_certificate_info", "openssl_privatekey_info")
-        for name, reader, text in zip(("certificate", "private_key"), readers, texts):
-            facts = _filtered(f"community.crypto.{reader}", text)
-            if facts is None:
-                return found
-            found[name] = facts
-        return found
+        facts = {
+            "certificate": _filtered("community.crypto.x509_certificate_info", certificate),
+            "private_key": _filtered("community.crypto.openssl_privatekey_info", key),
+        }
+        return {"certificate_pem": certificate, "key_pem": key, **(facts if None not in facts.values() else {})}
 
     def _text(self, host: str, value: Any) -> str | None:
         """Return PEM text that was given, or that of the file; vaulted files are read, too."""
@@ -88,15 +86,17 @@ class ActionModule(ActionBase):
         if path is None:
             return None
         try:
-            return lookup_loader.get("ansible.builtin.file", loader=self._loader).run([str(path)], variables={})[0]
+            reader = lookup_loader.get("ansible.builtin.file", loader=self._loader)
+            return str(reader.run([str(path)], variables={})[0])
         except AnsibleError:
             return None
 
     def _model_config(self, replica: Mapping[str, Any]) -> Mapping[str, Any] | None:
         scheme, _sep, directory = str(replica["model_source"]).partition("://")
         named = replica["model_config"] or (f"{directory}/config.json" if scheme == "controller" else "")
-        path = self._hosts.path(replica["host"], named) if named else None
-        return _json(path) if path else None
+        paths = [named, f"{named}/config.json"] if named else []  # the file, or the directory that holds it
+        found = next(filter(None, (self._hosts.path(replica["host"], path) for path in paths)), None)
+        return _json(found) if found else None
 
 
 class _Hosts:
@@ -153,9 +153,13 @@ def _json(path: pathlib.Path) -> Mapping[str, Any] | None:
 
 
 @functools.cache
-def role_specs() -> dict[str, Mapping[str, Any]]:
-    """Return the options of all roles by variable."""
-    specs: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
-        specs |= yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
-    return specs
+def specs() -> dict[str, Mapping[str, Any]]:
+    """Return the variables of the collection and the options of all roles, by variable."""
+    found: dict[str, Mapping[str, Any]] = dict(_yaml(_COLLECTION / "meta" / "collection_variables.yml"))
+    for path in sorted(_COLLECTION.glob("roles/*/meta/argument_specs.yml")):
+        found |= _yaml(path)["argument_specs"]["main"]["options"]
+    return found
+
+
+def _yaml(path: pathlib.Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -17,25 +17,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._problem import Problem, suggest
 
-# Variables of the whole collection, which stand on the right side of role defaults; docs/variables.md tells of each.
-COLLECTION_VARIABLES = (
-    "llmops_address",
-    "llmops_allow_untested_os",
-    "llmops_backend_keys",
-    "llmops_balancer_group",
-    "llmops_check_file",
-    "llmops_check_min_days",
-    "llmops_client_keys",
-    "llmops_model_config",
-    "llmops_model_name",
-    "llmops_model_revision",
-    "llmops_model_source",
-    "llmops_monitor_group",
-    "llmops_pool",
-    "llmops_profile",
-    "llmops_server_group",
-    "llmops_status_file",
-)
 PREFIXES = ("llmops_", "llm_balancer_", "llm_model_", "vllm_")
 
 
@@ -43,9 +24,8 @@ class Judge:
     """Judges variables by the specs of all roles; one value on many hosts is judged once."""
 
     def __init__(self, specs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take the options of the roles' specs by the name of the variable."""
+        """Take the options of the roles' specs, and the variables of the whole collection, by name."""
         self._specs = specs
-        self._known = [*specs, *COLLECTION_VARIABLES]
         self._seen: dict[tuple[str, str], str] = {}
 
     def problems(self, host: str, variables: Mapping[str, Any]) -> Iterator[Problem]:
@@ -56,8 +36,8 @@ class Judge:
                 if wrong:
                     shown = "" if _secret(self._specs[name]) else repr(value)
                     yield Problem(host, name, shown, f"is {shown}: {wrong}" if shown else wrong)
-            elif name not in COLLECTION_VARIABLES and name.startswith(PREFIXES):
-                near = suggest(name, self._known, cutoff=0.88)
+            elif self._specs and name.startswith(PREFIXES):
+                near = suggest(name, self._specs, cutoff=0.88)
                 # Inventories hold variables of their own, whatever their names; one that is nearly ours is a slip.
                 if near:
                     shown = "" if name.endswith(("_key", "_keys", "_token", "_password")) else repr(value)

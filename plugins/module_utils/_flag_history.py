@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When flags of ``vllm serve`` came and went: read off the parsers of 39 versions from 0.8.5 on.
+"""When flags of ``vllm serve`` came and went: read off the parsers of 39 versions, 0.8.5 and 0.10.0 to 0.33.0.
 
 The one place of this knowledge: the check on the host gets it with its request, the catalogue's files are made with
 it, and ``tools/flag_catalogue.py`` refuses a version whose parser shows what is not said here.

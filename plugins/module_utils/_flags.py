@@ -9,10 +9,11 @@ parser knows, and the limits of numbers. What only a model decides is judged on 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Flag:
     since: str = ""  # first version that has it; empty: older than the history
     aliases: tuple[str, ...] = ()  # further spellings with their dashes, "-tp"
     choices: tuple[Any, ...] = ()  # empty: open
+    keys: tuple[str, ...] = ()  # of a mapping; empty: open
     loose: bool = False  # whether choices may be written in any case, with '-' for '_'
     auto: bool = False  # whether a number may be the word auto
     none: bool = False  # whether the text None, or an empty one, means nothing
@@ -81,17 +83,21 @@ class Catalogue:
 
 def versions() -> list[str]:
     """The supported versions, those with a file, oldest first."""
-    return sorted((file.stem for file in DIRECTORY.glob("*.json")), key=probe.release)
+    return list(_stored())
+
+
+@functools.cache
+def _stored() -> tuple[str, ...]:
+    return tuple(sorted((file.stem for file in DIRECTORY.glob("*.json")), key=probe.release))
 
 
 def why_not(version: str) -> str:
     """Why there is no catalogue of a version; empty when there is one."""
-    public, _sep, label = str(version).partition("+")
+    public, _plus, label = str(version).partition("+")
     if label and not PUBLISHED_LABEL.fullmatch(label):
         return f"vLLM {version} is a build of its own ({label}): only its own parser knows its flags"
-    known = versions()
-    if public not in known:
-        return f"the flags of vLLM {version} are not catalogued: known are {', '.join(known)}"
+    if public not in _stored():
+        return f"the flags of vLLM {version} are not catalogued: known are {', '.join(_stored())}"
     return ""
 
 
@@ -102,7 +108,11 @@ def catalogue(version: str) -> Catalogue | None:
 
 @functools.cache
 def _read(public: str) -> Catalogue:
-    document = json.loads((DIRECTORY / f"{public}.json").read_text(encoding="utf-8"))
+    return from_document(json.loads((DIRECTORY / f"{public}.json").read_text(encoding="utf-8")))
+
+
+def from_document(document: Mapping[str, Any]) -> Catalogue:
+    """A catalogue as its file holds it."""
     flags = {name: from_entry(name, entry) for name, entry in document["flags"].items()}
     options = {spelling: option for flag in flags.values() for spelling, option in flag.options().items()}
     history = probe.History(REMOVED, SINCE)
@@ -111,32 +121,37 @@ def _read(public: str) -> Catalogue:
 
 def from_entry(name: str, entry: Mapping[str, Any]) -> Flag:
     """A flag as its file holds it."""
-    several = {key: tuple(entry[key]) for key in ("aliases", "choices") if key in entry}
+    several = {key: tuple(entry[key]) for key in ("aliases", "choices", "keys") if key in entry}
     return Flag(name=name, **{**entry, **several})
 
 
 def problems(flags: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
-    """What is wrong with flags (long names, either spelling) for a version, in the shape of ``probe.error``."""
+    """What is wrong with flags (long names, either spelling) for a version; FlagsError where ``why_not`` speaks."""
     known = catalogue(version)
     if known is None:
         raise FlagsError(why_not(version))
+    return judge(flags, known)
+
+
+def judge(flags: Mapping[str, Any], known: Catalogue) -> list[dict[str, Any]]:
+    """What is wrong with flags by a catalogue, in the shape of ``probe.error``."""
     errors, good = probe.check_keys(flags, known.options, known.version, known.history)
     for name, value in good.items():
         flag = known.flags[known.options["--" + name.partition(".")[0]].name]
-        found = _value_problem(flag, name, value)
+        found = _value_problem(flag, name, value, known.version)
         if found:
             errors.append(found)
     return errors
 
 
-def _value_problem(flag: Flag, name: str, value: Any) -> dict[str, Any] | None:
-    if isinstance(value, bool):  # what else check_keys lets through
-        return None
-    base, dot, _sep = name.partition(".")
+def _value_problem(flag: Flag, name: str, value: Any, version: str) -> dict[str, Any] | None:
+    base, dot, inner = name.partition(".")
     if dot:
         if flag.type in ("json", "object", "json_or_str"):
-            return None
+            return _key_problem(flag, name, value, [re.split(r"[.+]", inner)[0]], version)
         return probe.error(name, value, f"{name}: {base} takes no keys", f"write {base}")
+    if isinstance(value, bool):  # check_keys lets it through only where it belongs
+        return None
     for word in words_of(value):
         if flag.none and word in ("", "None"):
             continue
@@ -147,6 +162,8 @@ def _value_problem(flag: Flag, name: str, value: Any) -> dict[str, Any] | None:
             text = f"{name} takes {takes}, found {json.dumps(value, default=str)}"
             return probe.error(name, value, text, f"give {name} {takes}")
         found = _choice_problem(flag, name, value, taken) or _limit_problem(flag, name, value, taken)
+        if flag.type == "object":
+            found = _key_problem(flag, name, value, taken, version)
         if found:
             return found
     return None
@@ -176,8 +193,10 @@ def _convert(flag: Flag, word: str) -> Any:
     if flag.type == "object":
         parts = re.split(r'("(?:[^"\\]|\\.)*")', word)  # vLLM reads bare sizes in it
         parts[::2] = [BARE_SIZE.sub(lambda found: str(size(found.group())), part) for part in parts[::2]]
-        if not isinstance(json.loads("".join(parts)), dict):
+        mapping = json.loads("".join(parts))
+        if not isinstance(mapping, dict):
             raise ValueError(word)
+        return mapping
     return word.lower().replace("-", "_") if flag.loose else word
 
 
@@ -189,6 +208,15 @@ def size(text: str) -> int:
     number, unit = found.groups()
     power = "kmgt".index(unit.lower()) + 1
     return int(float(number) * 1000**power) if unit.islower() else int(number) * 1024**power
+
+
+def _key_problem(flag: Flag, name: str, value: Any, keys: Iterable[str], version: str) -> dict[str, Any] | None:
+    unknown = next((key for key in keys if flag.keys and key not in flag.keys), None)
+    if unknown is None:
+        return None
+    close = difflib.get_close_matches(unknown.replace("-", "_"), flag.keys, n=2, cutoff=0.7)
+    mend = f"write {' or '.join(close)}" if close else f"remove it: {flag.name} takes {', '.join(flag.keys)}"
+    return probe.error(name, value, f"{unknown} is no key of {flag.name} in vLLM {version}", mend)
 
 
 def _choice_problem(flag: Flag, name: str, value: Any, taken: Any) -> dict[str, Any] | None:

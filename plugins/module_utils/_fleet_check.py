@@ -42,7 +42,8 @@ class Inventory:
     ``specs``: options of the roles' argument specs, by variable; empty: types are not judged.
     ``certificate``: for a balancer, ``certificate_pem`` and ``key_pem``, and where community.crypto could read them
     its facts ``certificate`` and ``private_key``; None where the files are not at hand.
-    ``model_config``: for a replica, the parsed ``config.json`` of its model; None where it is not at hand.
+    ``model_config``: for a replica, the parsed ``config.json`` of its model, None where it is not at hand; absent: none
+    is read.
     """
 
     hostvars: Mapping[str, Mapping[str, Any]]
@@ -52,7 +53,7 @@ class Inventory:
     monitor_group: str = "llm_monitors"
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     certificate: Callable[[str], Mapping[str, Any] | None] = lambda host: None
-    model_config: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda replica: None
+    model_config: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None = None
 
     def members(self, group: str) -> list[str]:
         """Return the hosts of a group, none where there is no such group."""
@@ -167,8 +168,16 @@ def _replica(inventory: Inventory, replica: Mapping[str, Any]) -> Iterator[Probl
     flags = _fleet.setting(inventory.hostvars[replica["host"]], "vllm_flags", {})
     wrong = list(_check_flags.problems(replica, flags))
     yield from wrong
-    config = None if wrong else inventory.model_config(replica)
-    if config is not None:
+    if wrong or inventory.model_config is None:
+        return
+    config, named = inventory.model_config(replica), replica["model_config"]
+    if config is None and named:
+        text = (
+            f"is {named}, which is no readable config.json: give a path that is absolute, below the directory of this "
+            "run, or beside the inventory"
+        )
+        yield Problem(replica["host"], "llmops_model_config", named, text)
+    elif config is not None:
         yield from _check_capacity.problems(settings([replica], flags=flags)[0], config)
 
 
@@ -245,7 +254,8 @@ def _not_checked(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> It
         unknown = _flags.why_not(replica["version"])
         if unknown:
             yield f"{unknown}; the parser of the installed version judges them on the host"
-        if replica["model_name"] and inventory.model_config(replica) is None:
+        read = inventory.model_config
+        if replica["model_name"] and not replica["model_config"] and read is not None and read(replica) is None:
             yield (
                 f"whether {replica['model_name']} fits: its config.json is not at hand; name a copy in "
                 "llmops_model_config"

@@ -251,7 +251,7 @@ def _stage(request: Request, lock: int) -> None:
 
 
 def _source_directory(request: Request) -> pathlib.Path:
-    source = pathlib.Path(request.source[len("file://") :])
+    source = pathlib.Path(request.source.removeprefix("file://"))
     if not source.is_dir():
         raise ModelError(f"source {request.source}: no directory {source} on this host: mount it, or mend the path")
     return source
@@ -274,7 +274,7 @@ def _discard(request: Request) -> str:
 
 
 def _take(request: Request) -> None:
-    if request.incoming.is_dir() and not pathlib.Path(request.source[len("file://") :]).exists():
+    if request.incoming.is_dir() and not pathlib.Path(request.source.removeprefix("file://")).exists():
         return  # a run was killed after it had taken the source
     source = _source_directory(request)
     shutil.rmtree(request.incoming, ignore_errors=True)
@@ -285,7 +285,7 @@ def _take(request: Request) -> None:
 
 
 def _give_back(request: Request) -> str:
-    source = pathlib.Path(request.source[len("file://") :])
+    source = pathlib.Path(request.source.removeprefix("file://"))
     if request.incoming.is_dir() and not source.exists():
         request.incoming.rename(source)
     return f"The files are still in {source}" if source.exists() else "Nothing was changed"
@@ -293,7 +293,7 @@ def _give_back(request: Request) -> str:
 
 def _download(request: Request, lock: int) -> None:
     """Let the hub's own command fetch; what it had fetched before it was killed, it does not fetch again."""
-    repository = request.source[len("hf://") :]
+    repository = request.source.removeprefix("hf://")
     _unused, told = _hub(request, repository, lock, ["--dry-run"])  # when it fails, the download itself says better why
     size = _DOWNLOAD_SIZE.search(told)
     needed = float(size[1]) * 1000 ** " KMGTP".index(size[2] or " ") if size else 0
@@ -543,7 +543,8 @@ def _hash(path: pathlib.Path, digest: Any) -> str:
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest()
+    found: str = digest.hexdigest()
+    return found
 
 
 def _sync(path: pathlib.Path) -> None:

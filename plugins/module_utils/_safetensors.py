@@ -32,7 +32,7 @@ def header(path: pathlib.Path) -> dict[str, Any]:
         if length > min(_HEADER_LIMIT, size - 8):
             raise ModelError(f"{path}: no safetensors file, or cut off within its header ({size} bytes): copy it again")
         try:
-            parsed = json.loads(file.read(length))
+            parsed: dict[str, Any] = json.loads(file.read(length))
             ends = [tensor["data_offsets"][1] for name, tensor in parsed.items() if name != "__metadata__"]
             expected = 8 + length + max(ends, default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:

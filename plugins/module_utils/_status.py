@@ -21,7 +21,7 @@ def rows(replicas: Iterable[Mapping[str, Any]], seen: Mapping[str, Any]) -> list
     found = []
     for replica in replicas:
         told = seen.get(replica["host"]) or {}
-        facts = next((row for row in told.get("replicas") or [] if row["id"] == replica["id"]), {})
+        facts: Mapping[str, Any] = next((row for row in told.get("replicas") or [] if row["id"] == replica["id"]), {})
         row = {"id": replica["id"], "host": replica["host"], "pool": replica["pool"], "profile": replica["profile"]}
         row |= {"address": replica["address"], "port": replica["port"]}
         row |= {key: facts.get(key) for key in ("model", "revision", "version", "running", "waiting", "kv_cache_usage")}
@@ -34,7 +34,7 @@ def rows(replicas: Iterable[Mapping[str, Any]], seen: Mapping[str, Any]) -> list
 
 def table(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the rows as lines of one table; what is not known is a dash."""
-    lines = [COLUMNS]
+    lines: list[tuple[str, ...]] = [COLUMNS]
     reasons = []
     for row in found:
         usage = row["kv_cache_usage"]

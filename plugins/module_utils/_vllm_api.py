@@ -259,7 +259,7 @@ def model_and_revision(ids: Sequence[str]) -> tuple[str, str]:
     for name in ids:
         for other in ids:
             if other.startswith(f"{name}@"):
-                return name, other[len(name) + 1 :]
+                return name, other.removeprefix(f"{name}@")
     return (ids[0], "") if ids else ("", "")
 
 
@@ -332,7 +332,7 @@ def installed_version(env: str) -> str:
     """The version of vLLM in an environment, without importing it; empty when there is none."""
     found = []
     for metadata in Path(env).glob("lib/python3*/site-packages/vllm*.dist-info/METADATA"):
-        fields = {}
+        fields: dict[str, str] = {}
         with contextlib.suppress(OSError):
             for line in metadata.read_text(encoding="utf-8", errors="replace").splitlines():
                 if not line.strip():

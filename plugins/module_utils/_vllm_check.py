@@ -71,8 +71,8 @@ def interpreter(env: str) -> Path:
 
 def probe_source() -> str:
     """The text of the probe; works from a file and from inside the module's zip."""
-    loader = probe.__loader__
-    source = loader.get_source(probe.__name__) if loader is not None else None
+    get_source = getattr(probe.__loader__, "get_source", None)
+    source: str | bytes | None = get_source(probe.__name__) if get_source is not None else None
     if source is None:
         raise CheckError(
             "the text of the probe _vllm_probe.py cannot be read: the collection is installed incompletely"
@@ -126,8 +126,9 @@ def remembered(cache_dir: str, key: str) -> dict[str, Any] | None:
     """The effective values of a configuration known good; None when it is not known."""
     with contextlib.suppress(OSError, ValueError):
         document = json.loads((Path(cache_dir) / f"{key}.json").read_text(encoding="utf-8"))
-        if isinstance(document, dict) and isinstance(document.get("effective"), dict):
-            return document["effective"]
+        effective = document.get("effective") if isinstance(document, dict) else None
+        if isinstance(effective, dict):
+            return effective
     return None
 
 

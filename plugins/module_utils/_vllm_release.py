@@ -259,7 +259,9 @@ def view_of(document: Mapping[str, Any], unit: str) -> dict[str, str]:
     }
 
 
-def diff_of(before: Mapping[str, str], after: Mapping[str, str], replica: str, ids: tuple[str, str]) -> list[dict]:
+def diff_of(
+    before: Mapping[str, str], after: Mapping[str, str], replica: str, ids: tuple[str, str]
+) -> list[dict[str, str]]:
     """Ansible's diff of two views; only the parts that differ."""
     return [
         {
@@ -706,11 +708,9 @@ def _settle(
         differences=differences(old_view, new_view) if plan.release != before["current"] else [],
         **after,
     )
-    change.restart_needed = bool(
-        (before["current"] and after["current"] != before["current"])
-        or repaired
-        or (running and running != after["current"])
-    )
+    switched = before["current"] != "" and after["current"] != before["current"]
+    outdated = running != "" and running != after["current"]
+    change.restart_needed = switched or repaired or outdated
     if change.changed:
         change.diff = diff_of(old_view, new_view, home.replica, (before["current"], plan.release))
     protected = {*after.values(), plan.release, running} - {""}
@@ -734,7 +734,8 @@ def _verified(home: Home, *, check: bool) -> Change:
     current = pointers["current"]
     if not current:
         raise ReleaseError(f"replica {home.replica} has no release in force: activate one first")
-    change = Change(changed=home.pointer(VERIFIED) != current, release=current, verified=True, **pointers)
+    change = Change(changed=home.pointer(VERIFIED) != current, release=current, verified=True)
+    change.current, change.previous, change.staged = (pointers[name] for name in POINTERS)
     if change.changed and not check:
         with home.locked():
             home.point(VERIFIED, current)

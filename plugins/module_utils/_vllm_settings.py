@@ -135,7 +135,8 @@ def _profile(name: str, user: Mapping[str, Any], *, cpu: bool) -> tuple[dict[str
     dropped: list[dict[str, Any]] = []
     length = user.get("max-model-len")
     for flag in (*COMMON, *profile.flags):
-        if flag.name in user:
+        # vLLM 0.33 pairs enable-x with disable-x: the user's negation wins over the profile, too.
+        if flag.name in user or (flag.name.startswith("enable-") and f"disable-{flag.name[7:]}" in user):
             continue
         why = flag.not_on_cpu if cpu else ""
         if flag.name == "long-prefill-token-threshold" and isinstance(length, int) and flag.value > length:
@@ -144,16 +145,16 @@ def _profile(name: str, user: Mapping[str, Any], *, cpu: bool) -> tuple[dict[str
             dropped.append({"flag": flag.name, "value": flag.value, "why": why})
         else:
             chosen[flag.name] = flag.value
-    sequences = {**chosen, **user}.get("max-num-seqs")
-    if profile.queue_depth is not None and "max-num-queued-reqs" not in user and _whole(sequences):
+    sequences = _whole({**chosen, **user}.get("max-num-seqs"))
+    if profile.queue_depth is not None and "max-num-queued-reqs" not in user and sequences is not None:
         # vLLM counts running and waiting requests together, over all data-parallel ranks.
-        ranks = user.get("data-parallel-size") if _whole(user.get("data-parallel-size")) else 1
-        chosen["max-num-queued-reqs"] = int(ranks) * int(sequences) + profile.queue_depth
+        ranks = _whole(user.get("data-parallel-size"))
+        chosen["max-num-queued-reqs"] = (1 if ranks is None else ranks) * sequences + profile.queue_depth
     return chosen, dropped
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def process_environment(

@@ -201,7 +201,8 @@ def main() -> None:
         result = act(request, check_mode=module.check_mode)
     except (LlmopsError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
+    else:
+        module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
 
 
 if __name__ == "__main__":

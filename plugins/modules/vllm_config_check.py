@@ -172,10 +172,11 @@ def main() -> None:
         )
     except LlmopsError as problem:
         module.fail_json(msg=str(problem))
-    result = {"results": outcome.results, "ok": outcome.ok, "checked": outcome.checked, "msg": outcome.message}
-    if outcome.refused and not p["report_only"]:
-        module.fail_json(**result)
-    module.exit_json(changed=False, skipped=not outcome.checked and not outcome.refused, **result)
+    else:
+        result = {"results": outcome.results, "ok": outcome.ok, "checked": outcome.checked, "msg": outcome.message}
+        if outcome.refused and not p["report_only"]:
+            module.fail_json(**result)
+        module.exit_json(changed=False, skipped=not outcome.checked and not outcome.refused, **result)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ installed_version:
   type: str
 """
 
+import functools
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import (
     Replica,
@@ -164,12 +166,12 @@ def main() -> None:
     p = module.params
     wanted = [(entry["id"], entry["url"]) for entry in p["replicas"] or []]
     urls = ([p["url"]] if p["url"] else []) + [url for _unused, url in wanted]
-    seen = side_by_side([lambda url=url: look(Replica(url, p["api_key"], p["timeout"])) for url in urls])
+    looks = [functools.partial(look, Replica(url, p["api_key"], p["timeout"])) for url in urls]
+    seen = side_by_side(looks)
     result = dict(seen.pop(0)) if p["url"] else {}
     if p["replicas"] is not None:
         result["replicas"] = [{"id": entry[0], **facts} for entry, facts in zip(wanted, seen)]
-    if p["releases"]:
-        for entry, facts in zip(p["replicas"] or [], result["replicas"]):
+        for entry, facts in zip(p["replicas"] if p["releases"] else [], result["replicas"]):
             if entry["name"]:
                 facts.update(releases_of(p["releases"], entry["name"]))
     if p["env"]:

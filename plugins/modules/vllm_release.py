@@ -223,7 +223,8 @@ def main() -> None:
         )
     except LlmopsError as problem:
         module.fail_json(msg=str(problem))
-    module.exit_json(**change.result())
+    else:
+        module.exit_json(**change.result())
 
 
 if __name__ == "__main__":

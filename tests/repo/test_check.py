@@ -168,6 +168,21 @@ def test_site_run_stops_at_the_same_check(repository: Repository) -> None:
     assert "UNREACHABLE" not in done.stdout, "a host was connected to"
 
 
+def test_limit_changes_nothing_about_what_is_checked(repository: Repository) -> None:
+    """A play that matches no host would end green."""
+    repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
+    done = repository.check("--limit", "gpu1")
+    assert (done.code, list(done.problems)) == (2, ["vllm_flags.swap-space"]), done.text
+
+
+def test_empty_inventory_is_no_good_one(repository: Repository) -> None:
+    shutil.rmtree(repository.inventory)
+    repository.inventory.mkdir()
+    (repository.inventory / "hosts.yml").write_text("all:\n")
+    done = repository.check()
+    assert (done.code, list(done.problems)) == (2, ["llmops_server_group"]), done.text
+
+
 def test_balancers_without_replicas(repository: Repository) -> None:
     repository.set("group_vars/llm_servers/vllm.yml", vllm_state="absent")
     done = repository.check()
@@ -209,11 +224,14 @@ def test_model_that_does_not_fit_is_seen_in_its_config(repository: Repository) -
     repository.set("group_vars/all/model.yml", llmops_model_config="files/config.json")
     repository.set("group_vars/short_a100/pool.yml", vllm_gpus=8, vllm_tensor_parallel_size=8)
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"kv-cache-memory-bytes": 1048576})
+    repository.host("gpu1", llmops_model_config="files/none.json")
     done = repository.check()
     assert sorted(done.problems) == [
+        "llmops_model_config",
         "vllm_flags.kv-cache-memory-bytes",
         "vllm_flags.max-model-len",
         "vllm_tensor_parallel_size",
     ], done.text
+    assert done.problems["llmops_model_config"].startswith("gpu1: is files/none.json, which is no readable config.json")
     assert "takes 8192 tokens: set 8192 or less" in done.problems["vllm_flags.max-model-len"]
     assert "set one of 1, 2, 4" in done.problems["vllm_tensor_parallel_size"]

@@ -218,7 +218,7 @@ def test_the_probe_judges_it_as_it_judges_vllm(site: pathlib.Path) -> None:
         {"name": name, "settings": {"model": str(site / "a"), **settings}, "environment": {}}
         for name, (settings, _unused) in cases.items()
     ]
-    request = {"configs": configs, "user": "", "environment": {}}
+    request = {"configs": configs, "user": "", "environment": {}, "history": {"removed": {}, "since": {}}}
     code = PROBE.read_text() + f"\nraise SystemExit(main({json.dumps(request)!r}))\n"
     env = {**os.environ, "PYTHONPATH": str(site / "site")}
     done = subprocess.run(

@@ -40,7 +40,7 @@ BALANCER = {
 
 
 def specs() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = yaml.safe_load((ROLES.parent / "meta" / "collection_variables.yml").read_text())
     for path in ROLES.glob("*/meta/argument_specs.yml"):
         found |= yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
     return found

@@ -9,6 +9,9 @@ import time
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_probe as probe
+from ansible_collections.llmops.vllm.plugins.module_utils._flag_history import REMOVED, SINCE
+
+HISTORY = probe.History(REMOVED, SINCE)
 
 
 @pytest.fixture
@@ -25,6 +28,7 @@ def options():
     parser.add_argument("--compilation-config", "-cc", type=json.loads)
     parser.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction)
     parser.add_argument("--disable-log-stats", action="store_true")
+    parser.add_argument("--hf-token", nargs="?", const=True)
     parser.add_argument("--config")
     return probe.options_of(parser)
 
@@ -53,11 +57,16 @@ def options():
         ("no-enable-prefix-caching", False, "vLLM drops no-enable-prefix-caching: false silently", "write enable-"),
         ("enable-prefix-caching", "yes", "would take the value after it for the name of a model", "true or"),
         ("disable-log-stats", "true", "disable-log-stats is a switch", "write disable-log-stats: true"),
+        ("disable-prefix-caching", True, "is unknown to vLLM 0.32.0", "write enable-prefix-caching: false"),
+        ("enable-log-stats", True, "enable-log-stats is unknown to vLLM 0.32.0", "write disable-log-stats"),
+        ("watchdog-config", {}, "unknown to vLLM 0.32.0: it came with 0.33.0", "upgrade vLLM to 0.33.0 or later, or"),
+        ("hf-token", False, "hf-token needs a value, found false, which vLLM drops silently", "leave hf-token out"),
+        ("hf-token", ["a", "b"], "hf-token takes one value, found a list of 2", "give one value"),
         ("config", "/x.yaml", "config cannot stand inside the configuration file", "remove it"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_told_with_the_mend(options, key, value, message, mend):
-    errors, rest = probe.check_keys({key: value, "max-model-len": 5}, options, "0.32.0")
+    errors, rest = probe.check_keys({key: value, "max-model-len": 5}, options, "0.32.0", HISTORY)
     assert len(errors) == 1 and rest == {"max-model-len": 5}
     assert message in errors[0]["message"] and mend in errors[0]["mend"]
     assert errors[0]["flag"] == key.replace("_", "-") and errors[0]["value"] == value
@@ -76,15 +85,39 @@ def test_what_is_wrong_with_a_name_is_told_with_the_mend(options, key, value, me
         ("disable-log-stats", False),
         ("compilation-config", {"mode": 3}),
         ("compilation-config.mode", 3),
+        ("hf-token", True),
+        ("hf-token", "hf_x"),
     ],
 )
 def test_both_spellings_and_every_shape_of_value_are_accepted(options, key, value):
-    errors, rest = probe.check_keys({key: value}, options, "0.32.0")
+    errors, rest = probe.check_keys({key: value}, options, "0.32.0", HISTORY)
     assert errors == [] and rest == {key.replace("_", "-"): value}
 
 
+class EnableDisable(argparse.BooleanOptionalAction):
+    """As vLLM 0.33 pairs its flags: a second negation is shown, the first one stays and is hidden."""
+
+    def __init__(self, option_strings, dest, **rest):
+        super().__init__(option_strings, dest, **rest)
+        self.option_strings = [*self.option_strings, *(name.replace("enable", "disable") for name in option_strings)]
+
+
+def test_a_negation_that_is_false_is_told_also_where_vllm_pairs_enable_with_disable():
+    parser = argparse.ArgumentParser()
+    shown = parser.add_argument("--enable-lora", action=EnableDisable)
+    shown.option_strings = ["--enable-lora", "--disable-lora"]
+    options = probe.options_of(parser)
+    for good in ({"enable-lora": False}, {"disable-lora": True}, {"no-enable-lora": True}):
+        assert probe.check_keys(good, options, "0.33.0", HISTORY) == ([], good)
+    for name in ("disable-lora", "no-enable-lora"):
+        errors, _unused = probe.check_keys({name: False}, options, "0.33.0", HISTORY)
+        assert errors == [
+            probe.error(name, False, f"vLLM drops {name}: false silently", "write enable-lora: true"),
+        ]
+
+
 def test_a_flag_given_in_both_spellings_is_told(options):
-    errors, _unused = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0")
+    errors, _unused = probe.check_keys({"max-num-seqs": 1, "max_num_seqs": 2}, options, "0.32.0", HISTORY)
     assert "given twice" in errors[0]["message"]
 
 

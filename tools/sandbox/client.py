@@ -28,4 +28,5 @@ def chat(question: str, url: str | None = None) -> dict[str, Any]:
     )
     context = ssl.create_default_context(cafile=str(PKI / "ca.crt"))
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context) as answer:
-        return json.load(answer)
+        parsed: dict[str, Any] = json.load(answer)
+        return parsed

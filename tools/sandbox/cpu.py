@@ -5,15 +5,19 @@ from __future__ import annotations
 import pathlib
 
 from .layout import HOSTS
-from .steps import run
+from .steps import run, succeeds
 
 
 def host_cpu_seconds() -> dict[str, float]:
-    """Return host name -> CPU seconds since its start."""
-    return {host.name: _container_cpu_seconds(host.container) for host in HOSTS}
+    """Return host name -> CPU seconds since its start, of the hosts that are up."""
+    found = {host.name: container_cpu_seconds(host.container) for host in HOSTS}
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
-def _container_cpu_seconds(container: str) -> float:
+def container_cpu_seconds(container: str) -> float | None:
+    """Return the CPU seconds of a container since its start, or None where there is no such container."""
+    if not succeeds(["docker", "inspect", container]):
+        return None
     ident = run(["docker", "inspect", "-f", "{{.Id}}", container]).strip()
     root = pathlib.Path("/sys/fs/cgroup")
     version1 = root / "cpuacct" / "docker" / ident / "cpuacct.usage"

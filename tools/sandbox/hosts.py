@@ -65,14 +65,18 @@ def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
             run(["docker", "rm", "-f", "-v", host.container])
         mounts = [word for mount in host.mounts for word in ("-v", mount)]
         run(["docker", "run", "-d", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={ROOT}"]
-            + ["--network", NETWORK, "--ip", host.address, *_OPTIONS, *mounts, image(host.release)])  # fmt: skip
+            + ["--network", NETWORK, "--ip", host.address, *_OPTIONS, *mounts, _image(host)])  # fmt: skip
     for host in hosts:
         _await_boot(host)
 
 
 def _is_current(host: Host) -> bool:
     found = run(["docker", "inspect", "-f", "{{.Config.Image}}", host.container]).strip()
-    return found == image(host.release)
+    return found == _image(host)
+
+
+def _image(host: Host) -> str:
+    return host.image or image(host.release)
 
 
 def _await_boot(host: Host) -> None:

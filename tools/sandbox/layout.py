@@ -28,6 +28,7 @@ class Host:
     address: str
     release: str
     mounts: tuple[str, ...] = ()
+    image: str = ""  # another one than the release's base image
 
     @property
     def container(self) -> str:

@@ -16,7 +16,7 @@ _RENEW_DAYS = 7
 
 def ensure() -> None:
     """Make the authority, certificate and keys, or renew a certificate that ends within a week."""
-    _ensure_certificate()
+    ensure_certificate(PKI)
     if not SECRETS.exists():
         keys = {
             "backend_keys": [secrets.token_urlsafe(32)],
@@ -28,22 +28,24 @@ def ensure() -> None:
 def client_key(name: str) -> str:
     """Return the API key of the sandbox's client of that name."""
     keys = json.loads(SECRETS.read_text())["client_keys"]
-    return next(key["key"] for key in keys if key["name"] == name)
+    found: str = next(key["key"] for key in keys if key["name"] == name)
+    return found
 
 
-def _ensure_certificate() -> None:
+def ensure_certificate(directory: pathlib.Path) -> None:
+    """Make ``ca.crt``, ``server.crt`` and ``server.key`` there, unless a certificate of theirs is valid for a week."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     now = datetime.datetime.now(datetime.timezone.utc)
-    server = PKI / "server.crt"
-    if server.exists() and (PKI / "server.key").exists():
+    server = directory / "server.crt"
+    if server.exists() and (directory / "server.key").exists():
         end = x509.load_pem_x509_certificate(server.read_bytes()).not_valid_after_utc
         if end - now > datetime.timedelta(days=_RENEW_DAYS):
             return
-    PKI.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
 
     def certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name | None) -> x509.CertificateBuilder:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
@@ -82,8 +84,8 @@ def _ensure_certificate() -> None:
         .sign(ca_key, hashes.SHA256())
     )
     # The authority's key is not kept: a renewal makes a new authority, and nothing can sign in its name.
-    _write(PKI / "server.key", pem(server_key))
-    (PKI / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    _write(directory / "server.key", pem(server_key))
+    (directory / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     server.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
 
 

@@ -1,0 +1,106 @@
+"""Every playbook under the oldest, a middle and the newest ansible-core: parsed by its name, then run dry.
+
+The dry run takes this machine for hosts of inventories/example. Since it is no host of ours, it is shown to ansible
+through a mount namespace in which only a folder of the test can be written, and a network namespace without a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from tools import environments
+from tools.checkout import lean_environment
+from tools.sandbox.pki import ensure_certificate
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CORES = ["2.17", "2.19", "2.21"]
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+# Of each kind one host; gpu1 carries two replicas, gpu4 is of the other pool.
+HOSTS = ["lb1", "gpu1", "gpu4"]
+# Those that a playbook must have reached; the check runs once for all.
+REACHED = {"check": {"lb1"}}
+UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec"]
+READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'
+
+
+def core(version: str) -> pathlib.Path:
+    """Return the programs of that ansible-core; without a Python for it the test is not run, and says why."""
+    try:
+        return environments.ensure(f"core-{version}") / "bin"
+    except environments.NoInterpreter as reason:
+        pytest.skip(str(reason))
+
+
+def environment(programs: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {
+        **kept,
+        **lean_environment(),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "TMPDIR": str(scratch),
+        "ANSIBLE_DEPRECATION_WARNINGS": "true",
+        "ANSIBLE_HOME": str(scratch / "home"),
+        "ANSIBLE_INJECT_FACT_VARS": "false",
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_REMOTE_TMP": str(scratch / "remote"),
+    }
+
+
+def play(command: list[str], env: dict[str, str]) -> str:
+    """Run ansible to its end without an error or a warning of any kind; deprecations are warnings."""
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told[-6000:]
+    assert re.findall(r"^\[(?:DEPRECATION )?WARNING\].*(?:\n.+)*", told, re.MULTILINE) == []
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def as_local_hosts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The example with what makes its hosts this machine, as options of ansible-playbook."""
+    base = tmp_path_factory.mktemp("local")
+    ensure_certificate(base)
+    here = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "llm_balancer_tls_certificate": str(base / "server.crt"),
+        "llm_balancer_tls_key": str(base / "server.key"),
+        "llmops_allow_untested_os": True,
+        "vllm_disk_gib": 0,
+    }
+    (base / "local.yml").write_text(json.dumps({"all": {"hosts": dict.fromkeys(HOSTS, here)}}))
+    return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml"), "--limit", ",".join(HOSTS)]
+
+
+@pytest.mark.parametrize("version", CORES)
+def test_playbooks_parse(version: str, tmp_path: pathlib.Path) -> None:
+    programs = core(version)
+    names = [f"llmops.vllm.{name}" for name in PLAYBOOKS]
+    example = ["-i", str(ROOT / "inventories" / "example")]
+    told = play(
+        [str(programs / "ansible-playbook"), *example, "--syntax-check", *names], environment(programs, tmp_path)
+    )
+    assert told.count("playbook: ") == len(PLAYBOOKS)
+
+
+@pytest.mark.parametrize("version", CORES)
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_dry_run(name: str, version: str, as_local_hosts: list[str], tmp_path: pathlib.Path) -> None:
+    programs = core(version)
+    refused = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True)
+    if refused.returncode != 0:
+        pytest.skip(f"no namespace to keep the dry run from writing to this machine: {refused.stderr.strip()}")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [str(programs / "ansible-playbook"), *as_local_hosts, f"llmops.vllm.{name}", "--check", "--diff"]
+    told = play([*UNSHARE, READ_ONLY, str(scratch), *command], environment(programs, scratch))
+    recap = dict(re.findall(r"^(\S+) +: ok=([1-9]\d*) .* failed=0 ", told, re.MULTILINE))
+    assert set(recap) >= REACHED.get(name, {"gpu1", "gpu4"})

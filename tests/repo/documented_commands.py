@@ -1,0 +1,151 @@
+"""How each command of the documentation is proven: run right here, run on the sandbox's hosts, or taken from a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Proof:
+    """One way in which a command is proven."""
+
+
+@dataclass(frozen=True)
+class Here(Proof):
+    """Run by tests/repo/test_docs.py, in a directory that has what the steps before it made.
+
+    ``more`` is added to the command where its whole effect needs hosts. What is left to be judged then is the command
+    line, the inventory with its vault, the playbook, its tags, and the hosts that would be reached.
+    """
+
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class OnHosts(Proof):
+    """Run by molecule/default/tests/test_documented.py on the sandbox, whose hosts have the names of the pages."""
+
+
+@dataclass(frozen=True)
+class There(Proof):
+    """Run by this file, or by what it tests; the words are those by which it can be found there."""
+
+    file: str
+    words: tuple[str, ...]
+
+    def __init__(self, file: str, *words: str) -> None:
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "words", words)
+
+
+_TASKS, _HOSTS = Here("--list-tasks"), Here("--list-hosts")
+_MOLECULE = "tests/scenarios/test_molecule.py"
+_CHAT = There("molecule/default/tests/conftest.py", "curl", "--cacert", "Authorization: Bearer", "/v1/chat/completions")
+_ACTIVATE = There("tests/unit/test_vllm_release.py", "active", "test_stage_activate")
+_ENDPOINT = "/v1/chat/completions"
+_QUESTION = '-d \'{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 24}\''
+_CURL = 'curl --cacert %s -H "Authorization: Bearer $LLMOPS_API_KEY" -H "Content-Type: application/json" '
+
+PROOFS: dict[str, tuple[Proof, ...]] = {
+    # make
+    "make demo": (There("Makefile", "tools.sandbox up"), There("benchmarks/demo/RESULTS.md", "time make demo")),
+    "make demo-down": (There("tools/sandbox/__main__.py", "def down(", "hosts.remove()"),),
+    "make test": (There(".ci/run", "exec make test"),),
+    "make test-quick": (There("Makefile", "test-quick:"),),
+    # a checkout
+    "git clone https://github.com/llmops/vllm": (There("galaxy.yml", "repository: https://github.com/llmops/vllm"),),
+    "cd vllm": (There("galaxy.yml", "github.com/llmops/vllm"),),
+    "source .venv/bin/activate": (There("tools/bootstrap", "-m venv .venv"),),
+    "export ANSIBLE_COLLECTIONS_PATH=$(python -m tools.checkout)": (There("tools/checkout.py", "__main__"),),
+    "python -m pytest -p no:cacheprovider tests/unit/test_fleet.py": (There("tools/tests.py", "-m", "pytest"),),
+    "python -m tools.role_readme": (There("tests/repo/test_roles.py", "python -m tools.role_readme"),),
+    "python -m tools.docs_pages": (There("tests/repo/test_docs_pages.py", "python -m tools.docs_pages"),),
+    "source .sandbox/env": (There("tools/sandbox/environment.py", 'STATE / "env"', "export "),),
+    "ansible-playbook llmops.vllm.site": (There("tools/sandbox/__main__.py", 'play("llmops.vllm.site")'),),
+    "ansible-playbook llmops.vllm.status": (There("molecule/default/tests/test_documented.py", "for_ansible"),),
+    # packages
+    "pip install ansible": (There("requirements/dev.in", "ansible=="),),
+    "ansible-galaxy collection build": (There("tests/gates/conftest.py", '"collection", "build"'),),
+    "ansible-galaxy collection install llmops-vllm-0.1.0.tar.gz": (
+        There("tests/gates/test_package.py", '"collection", "install"'),
+        There("galaxy.yml", "version: 0.1.0"),
+    ),
+    "ansible-galaxy collection install llmops-vllm-0.1.0.tar.gz --force": (
+        There("tests/gates/test_package.py", '"collection", "install"'),
+        There("galaxy.yml", "version: 0.1.0"),
+    ),
+    "pip download --require-hashes -r requirements-0.32.0.txt -d wheels": (
+        There("tools/sandbox/wheels.py", '"download"', "--require-hashes"),
+        There("roles/vllm/files/requirements-0.32.0.txt", "--hash=sha256:"),
+    ),
+    "pip download --require-hashes -r requirements-uv.txt -d wheels": (
+        There("tools/sandbox/wheels.py", '"download"', "--require-hashes"),
+        There("roles/vllm/files/requirements-uv.txt", "--hash=sha256:"),
+    ),
+    "echo vllm==0.33.0 | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "
+    "-o requirements-0.33.0.txt -": (There("tools/lock.py", "pip", "compile", "--generate-hashes", "--no-header"),),
+    # an inventory: these run one after the other, in this order
+    "cp -r inventories/example my-fleet": (Here(),),
+    "mkdir files": (Here(),),
+    "openssl rand -hex 32": (Here(),),
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=llm.example.com "
+    "-addext subjectAltName=DNS:llm.example.com -keyout files/llm.example.com.key -out files/llm.example.com.crt": (
+        Here(),
+    ),
+    "openssl x509 -enddate -noout -in files/llm.example.com.crt": (Here(),),
+    "ansible-vault encrypt my-fleet/group_vars/all/vault.yml": (Here(),),
+    "ansible-doc -l llmops.vllm": (Here(),),
+    "ansible-playbook -i my-fleet llmops.vllm.check": (Here(),),
+    "ansible-playbook -i my-fleet llmops.vllm.check -e llmops_check_file=check.json": (Here(),),
+    "ansible-playbook -i inventory.yml llmops.vllm.check": (
+        Here(f"-e vault_backend_key={'b' * 32} -e vault_team_a_key={'a' * 32}"),
+    ),
+    "ansible-playbook -i inventory.yml llmops.vllm.site --check --diff": (_TASKS, There(_MOLECULE, '"check"')),
+    "ansible-playbook -i inventory.yml llmops.vllm.site": (_TASKS, There(_MOLECULE, '"converge"')),
+    "ansible-playbook -i my-fleet llmops.vllm.site --check --diff": (_TASKS, There(_MOLECULE, '"check"')),
+    "ansible-playbook -i my-fleet llmops.vllm.site --check": (_TASKS, There(_MOLECULE, '"check"')),
+    "ansible-playbook -i my-fleet llmops.vllm.site": (
+        _TASKS,
+        There(_MOLECULE, '"converge", "idempotence"'),
+        There("molecule/default/tests/test_teardown.py", "vllm_state: absent"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.site --limit gpu3": (
+        _TASKS,
+        There("molecule/default/tests/test_bad_hosts.py", '"llmops.vllm.site", "--limit"'),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.site --limit gpu1 --tags stage": (_TASKS, OnHosts()),
+    "ansible-playbook -i my-fleet llmops.vllm.site --tags balancers": (_TASKS, OnHosts()),
+    "ansible-playbook -i my-fleet llmops.vllm.status": (_TASKS, OnHosts()),
+    "ansible-playbook -i my-fleet llmops.vllm.status -e llmops_status_file=status.json": (_TASKS, OnHosts()),
+    # a replica by hand
+    'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active"': (_HOSTS, _ACTIVATE),
+    'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active release=3f2a9c01d4e7"': (
+        _HOSTS,
+        _ACTIVATE,
+    ),
+    "ansible gpu1 -i my-fleet --become -m ansible.builtin.systemd_service "
+    '-a "name=vllm@r0.service state=restarted daemon_reload=true"': (
+        _HOSTS,
+        There("roles/vllm/tasks/service.yml", "ansible.builtin.systemd_service", "'restarted'", "daemon_reload"),
+    ),
+    # looks at a host
+    'ansible llm_servers -i my-fleet --become -m ansible.builtin.command -a "nft list table inet vllm"': (
+        _HOSTS,
+        OnHosts(),
+    ),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "journalctl -u vllm@r0 -n 30 --no-pager"': (
+        _HOSTS,
+        OnHosts(),
+    ),
+    'ansible llm_balancers -i my-fleet --become -m ansible.builtin.command -a "tail -n 30 /var/log/nginx/error.log"': (
+        _HOSTS,
+        OnHosts(),
+    ),
+    # a request
+    _CURL % '"$LLMOPS_CA"' + _QUESTION % ("tiny", "Who are you?") + ' "$LLMOPS_URL/chat/completions"': (
+        _CHAT,
+        OnHosts(),
+    ),
+    _CURL % "files/llm.example.com.crt" + _QUESTION % ("llama-70b", "Hello") + f" https://llm.example.com{_ENDPOINT}": (
+        _CHAT,
+    ),
+}
