@@ -11,8 +11,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.gate_table import pytest_addoption, pytest_configure  # noqa: E402, F401 - pytest finds them here
+from tests.gate_table import pytest_addoption, pytest_configure  # noqa: E402
 from tools.checkout import collections_path  # noqa: E402
+
+__all__ = ["pytest_addoption", "pytest_configure"]  # pytest finds them here
 
 
 def _install_collection_loader() -> None:

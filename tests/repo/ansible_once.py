@@ -35,7 +35,13 @@ class Ended:
 def run(commands: Sequence[Sequence[str]], *, cwd: Path, env: Mapping[str, str]) -> list[Ended]:
     """Run the commands one after the other in this directory."""
     done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(commands), capture_output=True, text=True, cwd=cwd, env=env
+        [sys.executable, __file__],
+        input=json.dumps(commands),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=env,
     )
     assert done.returncode == 0, done.stderr
     return [Ended(**row) for row in json.loads(done.stdout.splitlines()[-1])]

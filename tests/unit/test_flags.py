@@ -184,7 +184,7 @@ def test_a_fleet_of_200_is_judged_in_the_blink_of_an_eye() -> None:
     settings = {flag.name: flag.value for flag in _profiles.PROFILES["long_context"].flags}
     _flags.catalogue(PINNED)
     began = time.process_time()
-    for _ in range(200):
+    for _turn in range(200):
         _flags.problems(settings, PINNED)
     assert time.process_time() - began < 0.5
 
@@ -248,7 +248,7 @@ def made(env: pathlib.Path) -> dict[str, Any]:
 
 
 def test_the_same_parser_gives_the_same_bytes(fake_env: pathlib.Path) -> None:
-    first, second = (flag_catalogue.text(made(fake_env)) for _ in range(2))
+    first, second = (flag_catalogue.text(made(fake_env)) for _turn in range(2))
     assert first == second
     document = json.loads(first)
     assert document["version"] == "0.32.0" and document["made_from"] == "parser"
@@ -289,7 +289,7 @@ for case in json.loads(sys.argv[2]):
 print(json.dumps(found))
 """
     command = [str(fake_env / "bin" / "python"), "-c", script, str(flag_catalogue.PROBE), json.dumps(CASES)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -348,7 +348,7 @@ def test_a_change_that_the_history_does_not_know_is_refused_by_name() -> None:
 def test_what_is_gone_points_at_flags_that_exist() -> None:
     newest = _flags.catalogue(_flags.versions()[-1])
     assert newest is not None
-    for name, (_, successor) in REMOVED.items():
+    for name, (_last, successor) in REMOVED.items():
         if successor.startswith("use "):
             flag = successor.split()[1].strip(",:")
             assert f"--{flag}" in newest.options, name
