@@ -35,7 +35,7 @@ def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, expected: 
     load, start = os.getloadavg()[0], time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["ansible-playbook", playbook, *options]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
     wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != expected:
@@ -45,7 +45,7 @@ def play(playbook: str, *options: str, checkout: pathlib.Path = ROOT, expected: 
         wall,
         after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         load,
-        {host: int(ok) for host, ok, _unused in recap},
+        {host: int(ok) for host, ok, _changed in recap},
         {host: int(changed) for host, _ok, changed in recap},
         done.stdout,
     )

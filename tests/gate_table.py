@@ -15,7 +15,7 @@ NAMED = ("tests/gates/", "tests/scenarios/")
 
 def gate_of(nodeid: str) -> str:
     """Return the gate's name: of ``tests/gates/test_lint.py::test_x[mypy]`` it is ``lint: x [mypy]``."""
-    path, _sep, test = nodeid.partition("::")
+    path, _colons, test = nodeid.partition("::")
     if not path.startswith(NAMED):
         return path
     name, bracket, variant = test.removeprefix("test_").partition("[")

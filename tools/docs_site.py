@@ -57,7 +57,7 @@ def _index(pages: list[str]) -> str:
 def _run(*command: str) -> str:
     path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     env = dict(os.environ, PATH=path, **lean_environment())
-    done = subprocess.run(command, cwd=PLACE, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=PLACE, env=env, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise SiteError(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"

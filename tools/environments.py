@@ -35,7 +35,7 @@ def ensure(name: str) -> pathlib.Path:
     # Where there is none, uv fetches one, if it can reach the place where they are published.
     words = [f"requirements/{name}.txt", str(place.relative_to(ROOT)), python or PYTHONS[name][0]]
     done = subprocess.run(
-        [str(ROOT / "tools" / "bootstrap"), *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [str(ROOT / "tools" / "bootstrap"), *words], cwd=ROOT, check=False, capture_output=True, text=True
     )
     told = (done.stdout + done.stderr).strip()
     if done.returncode != 0 and python is None:
@@ -60,4 +60,4 @@ def _interpreters(versions: tuple[str, ...]) -> Iterator[str]:
 def _version(python: str) -> str:
     """Return the interpreter's version as ``3.11``, or nothing: a shim of pyenv is found, but may not run."""
     command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()

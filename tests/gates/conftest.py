@@ -24,6 +24,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         (clone / private).write_text("secret")
     command = ["ansible-galaxy", "collection", "build", "--output-path", str(base), str(clone)]
     env = dict(os.environ, ANSIBLE_HOME=str(base / "home"))
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return next(base.glob("llmops-vllm-*.tar.gz"))

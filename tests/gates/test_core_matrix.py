@@ -55,7 +55,7 @@ def environment(programs: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]
 
 def play(command: list[str], env: dict[str, str]) -> str:
     """Run ansible to its end without an error or a warning of any kind; deprecations are warnings."""
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=900)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]
     assert re.findall(r"^\[(?:DEPRECATION )?WARNING\].*(?:\n.+)*", told, re.MULTILINE) == []
@@ -95,7 +95,7 @@ def test_playbooks_parse(version: str, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("name", PLAYBOOKS)
 def test_dry_run(name: str, version: str, as_local_hosts: list[str], tmp_path: pathlib.Path) -> None:
     programs = core(version)
-    refused = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
+    refused = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, text=True)
     if refused.returncode != 0:
         pytest.skip(f"no namespace to keep the dry run from writing to this machine: {refused.stderr.strip()}")
     scratch = tmp_path / "scratch"

@@ -16,7 +16,7 @@ LINT = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-c
 
 def test_no_finding_in_the_documentation_of_plugins_and_roles() -> None:
     env = dict(os.environ, **lean_environment())
-    done = subprocess.run([*LINT, "."], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([*LINT, "."], cwd=ROOT, env=env, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 

@@ -31,7 +31,7 @@ def test_importer_has_no_warning_that_could_be_mended(archive: pathlib.Path, tmp
         "GALAXY_IMPORTER_CONFIG": str(tmp_path / "importer.cfg"),
     }
     command = [str(place / "bin" / "python"), "-m", "galaxy_importer.main", str(archive)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True)
     told = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 0, "\n".join(told)
     assert "Importer processing completed successfully" in told

@@ -113,7 +113,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The tracked files as they are now, under git, as some of the gates ask it."""
     base = tmp_path_factory.mktemp("planted") / "tree"
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=False
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=False, capture_output=True
     )
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
@@ -147,7 +147,7 @@ def run(command: list[str], copy: pathlib.Path) -> subprocess.CompletedProcess[s
     links = collections_path(copy)
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", ANSIBLE_COLLECTIONS_PATH=str(links), MYPYPATH=str(links))
     env.pop("ANSIBLE_INVENTORY", None)
-    return subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=copy, env=env, check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("planted", DEFECTS, indirect=True)

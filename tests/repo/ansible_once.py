@@ -37,11 +37,11 @@ def run(commands: Sequence[Sequence[str]], *, cwd: Path, env: Mapping[str, str])
     done = subprocess.run(
         [sys.executable, __file__],
         input=json.dumps(commands),
+        check=False,
         capture_output=True,
         text=True,
         cwd=cwd,
         env=env,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [Ended(**row) for row in json.loads(done.stdout.splitlines()[-1])]

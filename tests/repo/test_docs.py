@@ -78,7 +78,7 @@ def ended(workspace: pathlib.Path, environment: dict[str, str]) -> dict[str, ans
     for command in HERE:
         if not command.startswith("ansible"):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=workspace, env=environment, capture_output=True, text=True, check=False
+                ["bash", "-c", command], cwd=workspace, env=environment, check=False, capture_output=True, text=True
             )
             found[command] = ansible_once.Ended(done.returncode, done.stdout + done.stderr)
     ours = {command: shlex.split(f"{command} {proof.more}") for command, proof in HERE.items() if command not in found}
@@ -143,13 +143,13 @@ def test_target_of_make_exists(command: str) -> None:
 
 def test_printed_inventories_have_no_problem(workspace: pathlib.Path, environment: dict[str, str]) -> None:
     words, printed = [], inventories()
-    for number, (_unused, content) in enumerate(printed):
+    for number, (_fence, content) in enumerate(printed):
         path = workspace / f"printed-{number}.yml"
         path.write_text(yaml.safe_dump(content))
         extra = json.dumps(VAULT)
         words.append(["ansible", "localhost", "-i", str(path), "-e", extra, "-m", "debug", "-a", f"msg={PROBLEMS}"])
     answers = ansible_once.run(words, cwd=workspace, env=environment)
-    told = {fence.page: answer.out for (fence, _unused), answer in zip(printed, answers)}
+    told = {fence.page: answer.out for (fence, _content), answer in zip(printed, answers)}
     assert {"README.md", "docs/getting_started.md", "docs/concepts.md", "roles/vllm/README.md"} <= set(told)
     assert {page: out for page, out in told.items() if json.loads(out.split("=>", 1)[1])["msg"] != []} == {}
 
@@ -162,6 +162,6 @@ def test_yaml_parses(fence: Fence) -> None:
 def test_no_command_hides_in_another_kind_of_block() -> None:
     for path in pages():
         opened = re.findall(r"^```+([^\n`]*)\n(.*?)^```+$", path.read_text(), re.MULTILINE | re.DOTALL)
-        assert {kind.strip() for kind, _unused in opened} & {"sh", "bash", "shell"} == set(), f"{path}: make it console"
+        assert {kind.strip() for kind, _text in opened} & {"sh", "bash", "shell"} == set(), f"{path}: make it console"
         assert [text for kind, text in opened if kind.strip() != "console" and text.startswith("$ ")] == [], path
         assert "```" not in prose(path)

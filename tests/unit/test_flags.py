@@ -289,7 +289,7 @@ for case in json.loads(sys.argv[2]):
 print(json.dumps(found))
 """
     command = [str(fake_env / "bin" / "python"), "-c", script, str(flag_catalogue.PROBE), json.dumps(CASES)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -348,7 +348,7 @@ def test_a_change_that_the_history_does_not_know_is_refused_by_name() -> None:
 def test_what_is_gone_points_at_flags_that_exist() -> None:
     newest = _flags.catalogue(_flags.versions()[-1])
     assert newest is not None
-    for name, (_unused, successor) in REMOVED.items():
+    for name, (_last, successor) in REMOVED.items():
         if successor.startswith("use "):
             flag = successor.split()[1].strip(",:")
             assert f"--{flag}" in newest.options, name

@@ -26,7 +26,7 @@ def test_named_gates_results_and_reasons_stand_above_the_closing_line(tmp_path: 
     page = tmp_path / "RESULTS.md"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.gate_table"]
     options = ["--rootdir", str(tmp_path), f"--table={page}", str(tmp_path)]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *options], cwd=ROOT, check=False, capture_output=True, text=True)
     table = re.sub(r" +\d+\.\d  ", " # ", done.stdout)  # seconds differ
     assert "\nlint: linter finds nothing [mypy] # 1 passed\n" in table
     assert "\nlint: linter finds nothing [ruff] # 1 failed\n" in table

@@ -30,7 +30,7 @@ def test_dry_run_changes_nothing_and_warns_of_nothing(version: str, playbook: st
     for name in ("ANSIBLE_FORCE_COLOR", "PY_COLORS"):
         env.pop(name, None)
     command = [str(programs / "ansible-playbook"), "-i", str(INVENTORY), f"llmops.vllm.{playbook}", "--check", "--diff"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]
     assert re.findall(r"^\[(?:DEPRECATION )?WARNING\].*(?:\n.+)*", told, re.MULTILINE) == []

@@ -26,7 +26,7 @@ def run(command: str, cwd: pathlib.Path) -> str:
         env.pop(name, None)
     env |= {"LLMOPS_CA": str(PKI / "ca.crt"), "LLMOPS_API_KEY": client_key("demo")}
     words = command.replace("-i my-fleet ", "")
-    done = subprocess.run(["bash", "-c", words], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", "-c", words], cwd=cwd, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return done.stdout
 
