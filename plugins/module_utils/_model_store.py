@@ -360,7 +360,7 @@ def _hub_files(request: Request) -> dict[str, str]:
         records = sorted((notes / "download").rglob("*.metadata"))
     found = {}
     for record in records:
-        commit, digest, *_unused = [*record.read_text(encoding="utf-8").splitlines(), "", ""]
+        commit, digest = [*record.read_text(encoding="utf-8").splitlines(), "", ""][:2]
         name = str(record.relative_to(notes / "download"))[: -len(".metadata")]
         found[name] = digest if commit == request.revision else f"another commit, {commit}"
     if not found:
