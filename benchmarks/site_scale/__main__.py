@@ -32,11 +32,18 @@ def site(forks: int) -> tuple[float, float, float, int, int]:
 
 
 def main() -> int:
-    """Bring up hosts, play, print the table, remove the hosts."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10, 25, 50])
-    parser.add_argument("--forks", type=int, nargs="+", default=[5, 10, 25, 50])
+    parser.add_argument("--forks", type=int, nargs="+", default=[5, 10, 50])
     arguments = parser.parse_args()
+    with hosts.room_for_many():
+        measure(arguments.hosts, arguments.forks)
+    return 0
+
+
+def measure(counts: list[int], numbers_of_forks: list[int]) -> None:
+    """Bring up hosts, play, print a row for each run, remove the hosts."""
     hosts.remove()
     try:
         hosts.prepare()
@@ -52,12 +59,12 @@ def main() -> int:
             "| hosts | forks | wall s | s per host | controller CPU-s per host | CPU-s on each host | tasks of a host |"
         )
         print("|---|---|---|---|---|---|---|")
-        for count in arguments.hosts:
+        for count in counts:
             hosts.write_inventory(count)
             hosts.start(count, hosts.IMAGE)
             say(f"==> {count} hosts: to the state of the inventory")
             site(10)
-            for forks in [n for n in arguments.forks if n <= max(count, min(arguments.forks))]:
+            for forks in [n for n in numbers_of_forks if n <= max(count, min(numbers_of_forks))]:
                 say(f"==> {count} hosts, {forks} forks")
                 wall, controller, used, tasks, changed = site(forks)
                 if changed:
@@ -69,7 +76,6 @@ def main() -> int:
                 )
     finally:
         hosts.remove()
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ environment are installed once and not fifty times.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import yaml
 
@@ -29,6 +31,18 @@ def host(number: int, image: str = "") -> Host:
     """Return host number 0, 1, 2 ... of the benchmark."""
     mounts = (f"{PLACE / 'wheels'}:/srv/wheels:ro", f"{PLACE / 'model'}:/srv/model:ro")
     return Host(f"many{number}", f"172.30.77.{_FIRST + number}", "bookworm", mounts, image)
+
+
+@contextlib.contextmanager
+def room_for_many() -> Iterator[None]:
+    """Let the kernel give more than its 128 inotify instances to a user: each systemd takes six, and root is one."""
+    limit = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
+    before = limit.read_text()
+    limit.write_text("1024")
+    try:
+        yield
+    finally:
+        limit.write_text(before)
 
 
 def prepare() -> None:

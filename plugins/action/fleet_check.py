@@ -12,20 +12,23 @@ import datetime
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.template import Templar
+from ansible.utils.vars import load_extra_vars
+from ansible.vars.plugins import get_vars_from_inventory_sources
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_variables, _fleet_check
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
+from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
-_COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 # Where a host's own variables and ours meet: all that the judges look at.
 _READ = (*_check_variables.PREFIXES, "ansible_host")
+_GROUPS = ("server_group", "balancer_group", "monitor_group")
 _ARGUMENTS = {
     "server_group": {"type": "str", "default": "llm_servers"},
     "balancer_group": {"type": "str", "default": "llm_balancers"},
@@ -46,37 +49,55 @@ class ActionModule(ActionBase):
         """Read the variables, judge them, show the report; never fails because of what it found."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(_ARGUMENTS)
-        task_vars = task_vars or {}
-        groups = task_vars["groups"]
-        named = {name: str(arguments[name]) for name in ("server_group", "balancer_group", "monitor_group")}
-        self._hosts = _Hosts(task_vars["hostvars"], self._loader)
-        hosts = dict.fromkeys(host for group in named.values() for host in groups.get(group, []))
+        variables = task_vars or {}
+        groups = variables["groups"]
+        named = {name: str(arguments[name]) for name in _GROUPS}
+        self._hosts = _Hosts(variables["hostvars"], self._loader)
         inventory = _fleet_check.Inventory(
-            {host: self._hosts.read(host) for host in hosts},
+            {host: self._hosts.read(host) for group in named.values() for host in groups.get(group, [])},
             groups,
             **named,
             specs=specs(),
+            pool_groups=self._hosts.groups_that_set("llmops_pool"),
             certificate=functools.lru_cache(maxsize=None)(self._certificate),
             model_config=self._model_config,
         )
+        broken = [*self._group_names(), *self._hosts.broken]
         now = datetime.datetime.now(datetime.timezone.utc)
-        report = _fleet_check.check(inventory, now, arguments["min_days"], self._hosts.broken)
+        report = _fleet_check.check(inventory, now, arguments["min_days"], broken, self._hosts.not_checked)
         if not (report.ok and arguments["quiet"]):
             for line in report.lines():
                 self._display.display(line)
         return {**result, "changed": False, "ok": report.ok, "report": report.as_dict(), "msg": report.lines()[0]}
 
-    def _certificate(self, host: str) -> dict[str, Any] | None:
-        variables = self._hosts.read(host)
-        certificate = self._text(host, variables.get("llm_balancer_tls_certificate"))
-        key = self._text(host, variables.get("llm_balancer_tls_key"))
-        if certificate is None or key is None:
-            return None
-        facts = {
-            "certificate": _filtered("community.crypto.x509_certificate_info", certificate),
-            "private_key": _filtered("community.crypto.openssl_privatekey_info", key),
-        }
-        return {"certificate_pem": certificate, "key_pem": key, **(facts if None not in facts.values() else {})}
+    def _group_names(self) -> Iterable[Problem]:
+        """A play finds its hosts before it knows variables of any: the inventory cannot name its groups."""
+        given = load_extra_vars(self._loader)
+        for name in (f"llmops_{group}" for group in _GROUPS):
+            found = sorted(self._hosts.raw_values(name)) if name not in given else []
+            if found:
+                text = (
+                    f"is set in the inventory ({', '.join(found)}), where a play does not see it when it looks for its "
+                    f"hosts: remove it there, and give -e {name}={found[0]}"
+                )
+                yield Problem("", name, ", ".join(found), text)
+
+    def _certificate(self, host: str) -> dict[str, Any]:
+        """Return the PEM texts that are at hand, and what community.crypto tells of them."""
+        variables, found = self._hosts.read(host), {}
+        readers = (
+            ("certificate", "certificate_pem", "certificate", "x509_certificate_info"),
+            ("key", "key_pem", "private_key", "openssl_privatekey_info"),
+        )
+        for what, pem, facts, reader in readers:
+            text = self._text(host, variables.get(f"llm_balancer_tls_{what}"))
+            if text is not None:
+                found[pem] = text
+                try:
+                    found[facts] = _filter(f"community.crypto.{reader}")(text)
+                except Exception as error:  # whatever the filter of another collection meets
+                    found["unread"] = f"{reader} of community.crypto cannot read them ({type(error).__name__})"
+        return found
 
     def _text(self, host: str, value: Any) -> str | None:
         """Return PEM text that was given, or that of the file; vaulted files are read, too."""
@@ -100,47 +121,88 @@ class ActionModule(ActionBase):
 
 
 class _Hosts:
-    """Evaluated variables by host; what could not be evaluated is in ``broken``."""
+    """Evaluated variables by host; what could not be evaluated is in ``broken``, or in ``not_checked``."""
 
     def __init__(self, hostvars: Any, loader: Any) -> None:
         self._hostvars, self._loader = hostvars, loader
         self._read: dict[str, dict[str, Any]] = {}
         self._directories: dict[str, list[pathlib.Path]] = {}
         self.broken: list[Problem] = []
+        self.not_checked: list[str] = []
 
     def read(self, host: str) -> dict[str, Any]:
-        """Return what the judges look at, null left out as if it were absent."""
+        """Return what the judges look at; null is absent, except where a role would refuse it."""
         if host not in self._read:
             raw = {**self._hostvars.raw_get(host), "hostvars": self._hostvars}
             self._directories[host] = [pathlib.Path.cwd(), pathlib.Path(raw.get("inventory_dir") or ".")]
             templar = Templar(loader=self._loader, variables=raw)
             values = {name: self._value(host, name, raw[name], templar) for name in raw if name.startswith(_READ)}
-            self._read[host] = {name: value for name, value in values.items() if value is not None}
+            given = {name: value for name, value in values.items() if value is not _BROKEN}
+            self._read[host] = {
+                name: value
+                for name, value in given.items()
+                if value is not None or (name in specs() and not name.startswith("llmops_"))
+            }
         return self._read[host]
 
     def _value(self, host: str, name: str, raw: Any, templar: Templar) -> Any:
         try:
-            return templar.template(raw)
-        except AnsibleError as error:
-            reason = " ".join(str(error).split())
+            return _plain(templar.template(raw))
+        except Exception as error:  # a filter in it may raise anything
+            if name not in specs() and name != "ansible_host":
+                return _BROKEN  # the inventory's own
+            if "ansible_facts" in str(raw) and name not in _fleet_check.PLACING:
+                self.not_checked.append(f"{name} of {host}: it follows from facts, which only the host knows")
+                return _BROKEN
+            # What an error quotes may be a secret; that something is undefined is all that is needed.
+            told = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))
+            reason = told.group() if told else type(error).__name__
             text = f"cannot be evaluated ({reason}): define what it names, or give the vault's password"
             self.broken.append(Problem(host, name, "", text))
-            return None
+            return _BROKEN
+
+    def raw_values(self, name: str) -> set[str]:
+        """Return the values that hosts of the inventory have for a variable, as they were written."""
+        found = (self._hostvars.raw_get(host).get(name) for host in self._hostvars)
+        return {str(value) for value in found if value is not None}
+
+    def groups_that_set(self, name: str) -> list[str]:
+        """Return the groups whose own variables hold this one, beside them or in group_vars."""
+        inventory = self._hostvars._inventory
+        return [
+            group.name
+            for group in inventory.groups.values()
+            if name in group.get_vars()
+            or name in get_vars_from_inventory_sources(self._loader, inventory._sources, [group], "task")
+        ]
 
     def path(self, host: str, name: str) -> pathlib.Path | None:
         """Return the file of this name: absolute, below the directory of the run, or beside the inventory."""
         self.read(host)
-        found = (directory / pathlib.Path(name).expanduser() for directory in self._directories[host])
-        return next((path for path in found if path.is_file()), None)
+        try:
+            found = [directory / pathlib.Path(name).expanduser() for directory in self._directories[host]]
+            return next((path for path in found if path.is_file()), None)
+        except (OSError, RuntimeError, ValueError):  # a name that can be none, such as the text of a key
+            return None
 
 
-def _filtered(name: str, text: str) -> Any:
-    """Return what a filter of another collection makes of the text, or None where it cannot."""
-    try:
-        plugin = filter_loader.get(name)
-        return plugin.j2_function(text) if plugin else None
-    except (AnsibleError, KeyError):
-        return None
+_BROKEN = object()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of plain types: vaulted and tagged texts become texts, dates too."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _filter(name: str) -> Any:
+    plugin = filter_loader.get(name)
+    if plugin is None:
+        raise LookupError(name)
+    return plugin.j2_function
 
 
 @functools.cache
@@ -150,16 +212,3 @@ def _json(path: pathlib.Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, Mapping) else None
-
-
-@functools.cache
-def specs() -> dict[str, Mapping[str, Any]]:
-    """Return the variables of the collection and the options of all roles, by variable."""
-    found: dict[str, Mapping[str, Any]] = dict(_yaml(_COLLECTION / "meta" / "collection_variables.yml"))
-    for path in sorted(_COLLECTION.glob("roles/*/meta/argument_specs.yml")):
-        found |= _yaml(path)["argument_specs"]["main"]["options"]
-    return found
-
-
-def _yaml(path: pathlib.Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))

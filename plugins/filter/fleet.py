@@ -9,6 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check, _status
+from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
+
+
+def _problems(
+    hostvars: Any, groups: Any, server_group: str = "llm_servers", balancer_group: str = "llm_balancers"
+) -> list[str]:
+    return _fleet_check.messages(hostvars, groups, server_group, balancer_group, specs())
 
 
 class FilterModule:
@@ -23,5 +30,5 @@ class FilterModule:
             "fleet_urls": _fleet.urls,
             "status_rows": _status.rows,
             "status_table": _status.table,
-            "fleet_problems": _fleet_check.messages,
+            "fleet_problems": _problems,
         }

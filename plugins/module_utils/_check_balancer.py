@@ -53,13 +53,9 @@ def problems(
         ),
         # Only the first is sent; what else the replicas accept is no matter of the balancer.
         *_check_keys.backend_problems("llm_balancer_backend_keys", settings["backend_keys"][:1]),
-        *(_check_certificate.pem_problems(settings) if _pem_is_known(settings) else []),
+        *_check_certificate.pem_problems(settings),
         *_limits(settings),
     ]
-
-
-def _pem_is_known(settings: Mapping[str, Any]) -> bool:
-    return "certificate_pem" in settings or not (settings["tls_certificate"] and settings["tls_key"])
 
 
 def messages(settings: Mapping[str, Any]) -> list[str]:
@@ -99,6 +95,11 @@ def _pools(settings: Mapping[str, Any]) -> Iterator[Problem]:
             text = f"has pool {name!r} without a replica: add one or remove the pool"
             yield Problem("", variable, repr(name), text)
         for replica in pool["replicas"]:
+            lacking = [key for key in ("id", "address", "port") if key not in replica]
+            if lacking:
+                text = f"has a replica of pool {name!r} without {', '.join(lacking)}: give id, address and port"
+                yield Problem("", variable, repr(name), text)
+                continue
             endpoint = server_address(str(replica["address"]), int(replica["port"]))
             if endpoint in endpoints:
                 text = (

@@ -13,15 +13,43 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import _flags
+from ._errors import LlmopsError
 from ._problem import Problem
 
 # Ways to stretch the context that multiply what config.json says; the others state the stretched length itself.
 _STRETCHING = ("linear", "dynamic", "yarn")
+# Signs of models in which layers have no attention, or attend to a part: no simple formula holds.
+_NOT_ALL_LAYERS_ATTEND_TO_ALL = (
+    "sliding_window",
+    "layer_types",
+    "layers_block_type",
+    "hybrid_override_pattern",
+    "attn_layer_period",
+    "attn_layer_indices",
+    "block_configs",
+    "attention_chunk_size",
+)
 _BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 
 
+class CapacityError(LlmopsError):
+    """The model's config cannot be understood."""
+
+
 def problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what cannot work for a replica with its ``settings`` (see ``_vllm_settings``) and the model's config."""
+    """Yield what cannot work for a replica with its ``settings`` (see ``_vllm_settings``) and the model's config.
+
+    Raises CapacityError where the config is not of the shape that models have.
+    """
+    if "hf-overrides" in replica["settings"]:
+        return  # any figure of the config may be another one then
+    try:
+        yield from list(_problems(replica, config))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise CapacityError(f"the config.json of {replica['model_name']} cannot be understood ({error!r})") from error
+
+
+def _problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
     host, name, settings = replica["host"], replica["name"], replica["settings"]
     model = config.get("text_config") or config  # models that also see or hear keep the language part there
     size = int(replica["tensor_parallel_size"])
@@ -34,14 +62,17 @@ def problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
         )  # fmt: skip
     longest = context_tokens(model)
     length = tokens(settings.get("max-model-len"))
-    if longest and length and length > longest:
+    stretched = str(replica["environment"].get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0")) not in ("0", "", "false")
+    if longest and length and length > longest and not stretched:
         yield Problem(
             host, "vllm_flags.max-model-len", str(settings["max-model-len"]),
             f"is {settings['max-model-len']} for replica {name}, and {replica['model_name']} takes {longest} tokens: "
             f"set {longest} or less",
         )  # fmt: skip
     cache = tokens(settings.get("kv-cache-memory-bytes"))
-    per_token = kv_bytes_per_token(model, size, str(settings.get("kv-cache-dtype", "auto")))
+    divided = any(settings.get(flag, 1) != 1 for flag in ("pipeline-parallel-size", "decode-context-parallel-size"))
+    cache_dtype = str(settings.get("kv-cache-dtype", "auto"))
+    per_token = None if divided else kv_bytes_per_token(model, size, cache_dtype)
     needed = length or longest
     if cache and per_token and needed and cache // per_token < needed:
         yield Problem(
@@ -71,7 +102,7 @@ def kv_bytes_per_token(model: Mapping[str, Any], tensor_parallel_size: int, cach
     ``layers x (kv_lora_rank + qk_rope_head_dim) x bytes``, on every GPU the whole. Sliding windows hold less.
     """
     layers, heads = model.get("num_hidden_layers"), model.get("num_attention_heads")
-    if not layers or not heads or model.get("sliding_window") or model.get("layer_types"):
+    if not layers or not heads or any(model.get(key) for key in _NOT_ALL_LAYERS_ATTEND_TO_ALL):
         return None
     width = 1 if cache_dtype.startswith("fp8") else _BYTES.get(str(model.get("dtype") or model.get("torch_dtype")))
     if width is None or cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):

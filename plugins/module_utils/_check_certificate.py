@@ -22,9 +22,13 @@ _KEY = "llm_balancer_tls_key"
 
 
 def problems(
-    server_name: str, certificate: Mapping[str, Any], private_key: Mapping[str, Any], now: str, min_days: int = 0
+    server_name: str,
+    certificate: Mapping[str, Any],
+    private_key: Mapping[str, Any] | None,
+    now: str,
+    min_days: int = 0,
 ) -> Iterator[Problem]:
-    """Yield what is wrong with a certificate and its key.
+    """Yield what is wrong with a certificate and, where it is at hand, its key.
 
     ``certificate`` and ``private_key`` are the results of community.crypto's info filters, times ``YYYYMMDDHHMMSSZ``.
     A certificate that ends within ``min_days`` days is a problem.
@@ -38,7 +42,8 @@ def problems(
     if begins > now:
         text = f"is not valid before {_readable(begins)} (now {_readable(now)}): wait, or set the controller's clock"
         yield Problem("", _CERTIFICATE, begins, text)
-    if certificate["public_key_fingerprints"]["sha256"] != private_key["public_key_fingerprints"]["sha256"]:
+    fingerprint = certificate["public_key_fingerprints"]["sha256"]
+    if private_key is not None and private_key["public_key_fingerprints"]["sha256"] != fingerprint:
         text = (
             f"does not belong to {_CERTIFICATE} (their public keys differ): give the key with which this certificate "
             "was requested, and the server's certificate first in its file"
@@ -60,10 +65,15 @@ def messages(server_name: str, certificate: Mapping[str, Any], private_key: Mapp
 
 
 def pem_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what keeps the texts from being a certificate and a key: missing, of another kind, encrypted, damaged."""
+    """Yield what keeps the texts from being a certificate and a key: missing, of another kind, encrypted, damaged.
+
+    A text that ``settings`` do not hold is not at hand, and is not judged.
+    """
     wanted = (("tls_certificate", "certificate_pem", "CERTIFICATE"), ("tls_key", "key_pem", "PRIVATE KEY"))
     for name, field, kind in wanted:
         variable, value, pem = f"llm_balancer_{name}", str(settings[name] or ""), str(settings.get(field) or "")
+        if value and field not in settings:
+            continue
         content = value.lstrip().startswith("-----BEGIN")
         shown = "PEM text" if content else value
         what = "its content" if content else f"the file {value} on the controller"

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import _flags
-from ._problem import Problem
+from ._problem import Problem, is_secret, shown, value_of
 from ._vllm_settings import canonical, name_problems, settings
 
 
@@ -36,11 +36,14 @@ def problems(replica: Mapping[str, Any], host_flags: Any) -> Iterator[Problem]:
         yield Problem(host, "llmops_profile", repr(replica["profile"]), text)
 
 
-def messages(replicas: list[Mapping[str, Any]], host_flags: Mapping[str, Any]) -> list[str]:
+def messages(replicas: Sequence[Mapping[str, Any]], host_flags: Mapping[str, Any]) -> list[str]:
     """Return the problems of a host's replicas as lines for people, each once."""
     found = [problem for replica in replicas for problem in problems(replica, host_flags)]
     return list(dict.fromkeys(f"{problem.variable} {problem.message}" for problem in found))
 
 
 def _problem(host: str, variable: str, found: Mapping[str, Any]) -> Problem:
-    return Problem(host, variable, repr(found["value"]), f"is {found['value']!r}; {found['message']}: {found['mend']}")
+    if is_secret(found["flag"]):
+        return Problem(host, variable, "", f"is no flag as vLLM takes it: {found['mend']}")
+    text = f"{shown(found['flag'], found['value'])}; {found['message']}: {found['mend']}"
+    return Problem(host, variable, value_of(found["flag"], found["value"]), text)

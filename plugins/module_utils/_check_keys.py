@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ._problem import Problem
+from ._problem import Problem, kind_of
 
 CLIENT_KEY_CHARACTERS = 16
 BACKEND_KEY_CHARACTERS = 32
@@ -24,7 +24,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def backend_problems(variable: str, keys: Any) -> Iterator[Problem]:
     """Yield what is wrong with the keys that replicas accept; balancers send the first."""
-    if not isinstance(keys, list) or not keys:
+    if not isinstance(keys, list):
+        yield Problem("", variable, "", f"is {kind_of(keys)}: give a list of keys")
+        return
+    if not keys:
         text = f"is empty: give a list with one secret of at least {BACKEND_KEY_CHARACTERS} characters, {RANDOM}"
         yield Problem("", variable, "", text)
         return

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,31 +22,48 @@ def problems(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
     servers: Sequence[str],
-    server_group: str,
+    pool_groups: Sequence[str],
     fleet: Sequence[Mapping[str, Any]],
 ) -> Iterator[Problem]:
-    """Yield what is wrong with profiles, pools and models: replica by replica, then across the fleet."""
-    for replica in fleet:
-        yield from _replica(replica, hostvars[replica["host"]])
-    yield from _pools(_fleet.pools(fleet))
-    yield from _accidental_pools(hostvars, groups, servers, server_group)
+    """Yield what is wrong with profiles, pools and models: replica by replica, then across the fleet.
+
+    ``pool_groups`` are the groups whose variables name a pool.
+    """
+    found = [problem for replica in fleet for problem in _replica(replica, hostvars[replica["host"]])]
+    yield from found
+    wrong = {problem.variable for problem in found}
+    yield from (problem for problem in _pools(_fleet.pools(fleet)) if problem.variable not in wrong)
+    yield from _accidental_pools(hostvars, groups, servers, pool_groups)
 
 
 def _replica(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:
     host, name = replica["host"], replica["name"]
     profile = replica["profile"]
     if profile not in _fleet.PROFILES:
-        yield Problem(
-            host, "llmops_profile", repr(profile),
-            f"is {profile!r} for replica {name}{suggest(profile, _fleet.PROFILES)}: "
-            f"known profiles are {', '.join(_fleet.PROFILES)}",
-        )  # fmt: skip
+        text = f"is {profile!r}{suggest(profile, _fleet.PROFILES)}: known profiles are {', '.join(_fleet.PROFILES)}"
+        yield Problem(host, _fleet.origin(variables, name, "profile"), repr(profile), text)
     if not _POOL.fullmatch(replica["pool"]):
+        text = f"is {replica['pool']!r}: use 1 to 48 letters, digits, '_' and '-'"
+        yield Problem(host, _fleet.origin(variables, name, "pool"), repr(replica["pool"]), text)
+    yield from _model(replica, variables)
+    yield from _gpus(replica, variables)
+    flags = _flags(replica, variables)
+    if flags.get("trust-remote-code") and revision_problem("hf://", replica["model_revision"]) is not None:
         yield Problem(
-            host, "llmops_pool", repr(replica["pool"]),
-            f"is {replica['pool']!r} for replica {name}: use 1 to 48 letters, digits, '_' and '-'",
+            host, "vllm_flags.trust-remote-code", "True",
+            f"lets replica {name} run code from the model repository, and llmops_model_revision "
+            f"{replica['model_revision']!r} is no 40-character commit: pin the revision that you have read",
         )  # fmt: skip
-    yield from _model(replica)
+
+
+def _flags(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    written = _fleet.setting(variables, "vllm_flags", {})
+    merged = {**(written if isinstance(written, Mapping) else {}), **replica["flags"]}
+    return {str(flag).lstrip("-").replace("_", "-"): value for flag, value in merged.items()}
+
+
+def _gpus(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:
+    host, name = replica["host"], replica["name"]
     count = _fleet.number(variables, "vllm_gpus")
     outside = [gpu for gpu in replica["gpus"] if isinstance(gpu, int) and gpu >= count]
     if outside and _fleet.setting(variables, "vllm_replicas", []):
@@ -53,42 +71,47 @@ def _replica(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterat
             host, "vllm_replicas.gpus", str(outside),
             f"gives GPU {outside[0]} to replica {name}, but vllm_gpus is {count}: the host has GPUs 0 to {count - 1}",
         )  # fmt: skip
-    if replica["gpus"] and replica["tensor_parallel_size"] != len(replica["gpus"]):
+    flags = _flags(replica, variables)
+    ranks = {
+        "tensor parallel size": replica["tensor_parallel_size"],
+        "pipeline-parallel-size": _fleet.as_int(flags.get("pipeline-parallel-size")) or 1,
+        "data-parallel-size": _fleet.as_int(flags.get("data-parallel-size-local", flags.get("data-parallel-size")))
+        or 1,
+    }
+    needed = math.prod(ranks.values())
+    if replica["gpus"] and needed != len(replica["gpus"]):
+        more = " x ".join(f"{what} {number}" for what, number in ranks.items() if number > 1)
         yield Problem(
             host, "vllm_tensor_parallel_size", str(replica["tensor_parallel_size"]),
             f"is {replica['tensor_parallel_size']} for replica {name}, which has {len(replica['gpus'])} GPU(s) "
-            f"{replica['gpus']}: give it as many GPUs as it is to use",
-        )  # fmt: skip
-    written = _fleet.setting(variables, "vllm_flags", {})
-    flags = {**(written if isinstance(written, Mapping) else {}), **replica["flags"]}
-    trust = next((flags[flag] for flag in flags if str(flag).replace("_", "-") == "trust-remote-code"), False)
-    if trust and revision_problem("hf://", replica["model_revision"]) is not None:
-        yield Problem(
-            host, "vllm_flags.trust-remote-code", str(trust),
-            f"lets replica {name} run code from the model repository, and llmops_model_revision "
-            f"{replica['model_revision']!r} is no 40-character commit: pin the revision that you have read",
+            f"{replica['gpus']} and uses {needed} ({more or 'tensor parallel size 1'}): give it as many GPUs as it is "
+            "to use (gpus of its entry in vllm_replicas), or change the size",
         )  # fmt: skip
 
 
-def _model(replica: Mapping[str, Any]) -> Iterator[Problem]:
-    host, name = replica["host"], replica["name"]
+def _model(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:
+    host, source = replica["host"], replica["model_source"]
+
+    def origin(key: str) -> str:
+        return _fleet.origin(variables, replica["name"], key)
+
     missing = [key for key in ("model_name", "model_source", "model_revision") if not replica[key]]
     for key in missing:
-        yield Problem(
-            host,
-            f"llmops_{key}",
-            "",
-            f"is not set for replica {name}: say which model it serves (see inventories/example)",
-        )
+        text = "is not set: say which model the host serves (see inventories/example)"
+        yield Problem(host, origin(key), "", text)
     if missing:
         return
-    wrong = source_problem(str(replica["model_source"]))
+    wrong = source_problem(source)
     if wrong:
-        yield Problem(host, "llmops_model_source", str(replica["model_source"]), wrong)
+        yield Problem(host, origin("model_source"), _without_password(source), _without_password(wrong))
         return
-    wrong = revision_problem(str(replica["model_source"]), replica["model_revision"])
+    wrong = revision_problem(source, replica["model_revision"])
     if wrong:
-        yield Problem(host, "llmops_model_revision", replica["model_revision"], wrong)
+        yield Problem(host, origin("model_revision"), replica["model_revision"], wrong)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"://[^/@\s]*@", "://...@", text)
 
 
 def _pools(found: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -111,17 +134,14 @@ def _accidental_pools(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
     servers: Sequence[str],
-    server_group: str,
+    pool_groups: Sequence[str],
 ) -> Iterator[Problem]:
     """A host in two groups whose other hosts belong to different pools: one group's variables silently won."""
 
     def pool_of(host: str) -> str:
         return str(_fleet.setting(hostvars[host], "llmops_pool", _fleet.DEFAULT_POOL))
 
-    inner = {
-        name: set(hosts) for name, hosts in groups.items()
-        if name not in ("all", "ungrouped", server_group) and set(hosts) < set(servers)
-    }  # fmt: skip
+    inner = {name: set(groups[name]) for name in pool_groups if set(groups.get(name, [])) < set(servers)}
     for host in servers:
         if any("pool" in entry for entry in _fleet.entries(hostvars[host])):
             continue

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "vllm_prefix": "/opt/vllm",
     "llm_model_root": "/srv/llm-models",
 }
+MAX_GPUS = 64  # of a host; beyond it a number is a slip, and no reason to make a million replicas
 DEFAULT_POOL = "default"
 DEFAULT_PROFILE = "baseline"
 
@@ -78,7 +79,7 @@ def entries(variables: HostVars) -> list[dict[str, Any]]:
     if isinstance(written, list) and written:
         return [dict(entry) for entry in written if isinstance(entry, Mapping)]
     size = max(1, number(variables, "vllm_tensor_parallel_size"))
-    return [{} for _turn in range(max(1, number(variables, "vllm_gpus") // size))]
+    return [{} for _turn in range(min(MAX_GPUS, max(1, number(variables, "vllm_gpus") // size)))]
 
 
 def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
@@ -89,16 +90,20 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
     has_gpus = number(variables, "vllm_gpus") > 0
     found, next_gpu = [], 0
     for index, entry in enumerate(entries(variables)):
-        own_size = as_int(entry.get("tensor_parallel_size", size)) or size
+        own_size = as_int(setting(entry, "tensor_parallel_size", size)) or size
         gpus = entry.get("gpus")
         if gpus is None:
-            gpus = list(range(next_gpu, next_gpu + own_size)) if has_gpus else []
+            gpus = list(range(next_gpu, next_gpu + min(own_size, MAX_GPUS))) if has_gpus else []
         gpus = [gpu if as_int(gpu) is None else as_int(gpu) for gpu in gpus] if isinstance(gpus, list) else []
         next_gpu = max([next_gpu - 1, *[gpu for gpu in gpus if isinstance(gpu, int)]]) + 1
         if entry.get("state") == "absent":
             continue
-        name = str(entry.get("name", f"r{index}"))
+        name = entry_name(index, entry)
         flags = entry.get("flags")
+        model = {
+            key: str(setting(entry, f"model_{key}", setting(variables, f"llmops_model_{key}", "")))
+            for key in ("name", "source", "revision", "config")
+        }
         found.append(
             {
                 "id": f"{host}/{name}",
@@ -106,13 +111,10 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
                 "name": name,
                 "unit": f"vllm@{name}.service",
                 "address": address(host, variables),
-                "port": as_int(entry.get("port", number(variables, "vllm_port") + index)),
-                "pool": str(entry.get("pool", setting(variables, "llmops_pool", DEFAULT_POOL))),
-                "model_name": entry.get("model_name", setting(variables, "llmops_model_name", "")),
-                "model_source": entry.get("model_source", setting(variables, "llmops_model_source", "")),
-                "model_revision": str(entry.get("model_revision", setting(variables, "llmops_model_revision", ""))),
-                "model_config": str(entry.get("model_config", setting(variables, "llmops_model_config", ""))),
-                "profile": entry.get("profile", setting(variables, "llmops_profile", DEFAULT_PROFILE)),
+                "port": as_int(setting(entry, "port", number(variables, "vllm_port") + index)),
+                "pool": str(setting(entry, "pool", setting(variables, "llmops_pool", DEFAULT_POOL))),
+                **{f"model_{key}": value for key, value in model.items()},
+                "profile": setting(entry, "profile", setting(variables, "llmops_profile", DEFAULT_PROFILE)),
                 "gpus": gpus,
                 "tensor_parallel_size": own_size,
                 "flags": dict(flags) if isinstance(flags, Mapping) else {},
@@ -120,6 +122,19 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def entry_name(index: int, entry: HostVars) -> str:
+    """Return the name of a host's replica: its own, or that of its place."""
+    return str(setting(entry, "name", f"r{index}"))
+
+
+def origin(variables: HostVars, replica: str, key: str) -> str:
+    """Return the variable in which a host's replica got its ``pool``, ``profile`` or ``model_*``."""
+    for index, entry in enumerate(entries(variables)):
+        if entry_name(index, entry) == replica and entry.get(key) is not None:
+            return f"vllm_replicas[{replica}].{key}"
+    return f"llmops_{key}"
 
 
 def address(host: str, variables: HostVars) -> str:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +27,7 @@ from . import (
 )
 from ._fleet_report import Report, findings
 from ._problem import Problem
-from ._vllm_settings import addresses, settings
+from ._vllm_settings import SettingsError, addresses, settings
 
 # Where a variable of a role is not set, its default is a variable of the collection: that one is to mend.
 _ORIGIN = {
@@ -33,15 +35,27 @@ _ORIGIN = {
     "llm_balancer_backend_keys": "llmops_backend_keys",
     "llm_balancer_client_keys": "llmops_client_keys",
 }
+# Variables from which replicas and their endpoints follow: nothing is known of a host where one has no value.
+PLACING = (
+    "ansible_host",
+    "llmops_address",
+    "llmops_pool",
+    "vllm_gpus",
+    "vllm_port",
+    "vllm_replicas",
+    "vllm_state",
+    "vllm_tensor_parallel_size",
+)
 
 
 @dataclass(frozen=True)
 class Inventory:
     """What is judged: evaluated variables by host, groups, and what lies beside them on the controller.
 
-    ``specs``: options of the roles' argument specs, by variable; empty: types are not judged.
-    ``certificate``: for a balancer, ``certificate_pem`` and ``key_pem``, and where community.crypto could read them
-    its facts ``certificate`` and ``private_key``; None where the files are not at hand.
+    ``specs``: options of the roles' argument specs, by variable; empty: names and types are not judged.
+    ``pool_groups``: the groups whose variables name a pool.
+    ``certificate``: for a balancer, what is at hand of ``certificate_pem`` and ``key_pem``, and what community.crypto
+    tells of them as ``certificate`` and ``private_key``.
     ``model_config``: for a replica, the parsed ``config.json`` of its model, None where it is not at hand; absent: none
     is read.
     """
@@ -52,7 +66,8 @@ class Inventory:
     balancer_group: str = "llm_balancers"
     monitor_group: str = "llm_monitors"
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    certificate: Callable[[str], Mapping[str, Any] | None] = lambda host: None
+    pool_groups: Sequence[str] = ()
+    certificate: Callable[[str], Mapping[str, Any]] = lambda host: {}
     model_config: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None = None
 
     def members(self, group: str) -> list[str]:
@@ -69,20 +84,36 @@ class Inventory:
         """The hosts that take client traffic."""
         return self.members(self.balancer_group)
 
+    @property
+    def hosts(self) -> list[str]:
+        """All hosts of the fleet, each once."""
+        return list(dict.fromkeys([*self.servers, *self.balancers, *self.members(self.monitor_group)]))
 
-def check(inventory: Inventory, now: datetime.datetime, min_days: int = 0, broken: Sequence[Problem] = ()) -> Report:
+
+def check(
+    inventory: Inventory,
+    now: datetime.datetime,
+    min_days: int = 0,
+    broken: Sequence[Problem] = (),
+    not_checked: Sequence[str] = (),
+) -> Report:
     """Judge the inventory at ``now`` (UTC).
 
     Keys and certificates that end within ``min_days`` days are problems. ``broken`` are variables that could not be
-    evaluated: they are part of the report.
+    evaluated; they, and what else the reader could not know, become part of the report.
     """
-    fleet = _fleet.replicas(inventory.hostvars, inventory.servers)
+    judge = _check_variables.Judge(inventory.specs)
+    of_types = [problem for host in inventory.hosts for problem in judge.types(host, inventory.hostvars[host])]
+    of_names = [problem for host in inventory.hosts for problem in judge.names(host, inventory.hostvars[host])]
+    placeless = {problem.host for problem in broken if problem.variable in PLACING}
+    sound = _Sound(inventory, {problem.host for problem in of_types}, placeless)
+    found = [*_problems(sound, now, min_days), *of_types, *of_names]
     return Report(
         hosts=len({*inventory.servers, *inventory.balancers}),
-        replicas=len(fleet),
-        pools=len(_fleet.pools(fleet)),
-        findings=tuple(findings(_problems(inventory, fleet, now, min_days), broken)),
-        not_checked=tuple(dict.fromkeys(_not_checked(inventory, fleet))),
+        replicas=len(sound.fleet),
+        pools=len(_fleet.pools(sound.fleet)),
+        findings=tuple(findings(found, broken)),
+        not_checked=tuple(dict.fromkeys([*not_checked, *_not_checked(sound)])),
     )
 
 
@@ -91,42 +122,54 @@ def messages(
     groups: Mapping[str, Sequence[str]],
     server_group: str = "llm_servers",
     balancer_group: str = "llm_balancers",
+    specs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
-    """Return, as lines for people, what the variables tell by themselves: no file is read, no type is judged."""
-    inventory = Inventory(hostvars, groups, server_group=server_group, balancer_group=balancer_group)
+    """Return, as lines for people, what the variables tell by themselves: no file is read."""
+    inventory = Inventory(hostvars, groups, server_group, balancer_group, specs=specs or {})
     return [str(finding) for finding in check(inventory, datetime.datetime.now(datetime.timezone.utc)).findings]
 
 
-def _problems(
-    inventory: Inventory, fleet: Sequence[Mapping[str, Any]], now: datetime.datetime, min_days: int
-) -> Iterator[Problem]:
-    hostvars, servers, balancers = inventory.hostvars, inventory.servers, inventory.balancers
-    judge = _check_variables.Judge(inventory.specs)
-    of_types = [
-        problem
-        for host in {**dict.fromkeys(servers), **dict.fromkeys(balancers)}
-        for problem in judge.problems(host, hostvars[host])
-    ]
-    # What has the wrong type cannot be judged further.
-    unsound = {problem.host for problem in of_types}
+class _Sound:
+    """The part of an inventory that can be judged further: without hosts of which too much is unknown."""
+
+    def __init__(self, inventory: Inventory, mistyped: set[str], placeless: set[str]) -> None:
+        self.inventory = inventory
+        self.hostvars = inventory.hostvars
+        self.placed = not placeless  # whether every pool and address is known
+        self.servers = [host for host in inventory.servers if host not in mistyped | placeless]
+        self.balancers = [host for host in inventory.balancers if host not in mistyped]
+        # A host with a slip still carries its replicas; one without places has none to speak of.
+        self.carriers = [host for host in inventory.servers if host not in placeless]
+        self.fleet = _fleet.replicas(inventory.hostvars, self.carriers)
+
+    def is_sound(self, replica: Mapping[str, Any]) -> bool:
+        """Tell whether the settings of a replica can be computed."""
+        return replica["host"] in self.servers and replica["port"] is not None
+
+
+def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
+    inventory, hostvars, fleet = sound.inventory, sound.hostvars, sound.fleet
     yield from _groups(inventory, fleet)
-    yield from _check_hosts.problems(hostvars, servers, fleet)
-    yield from _check_pools.problems(hostvars, inventory.groups, servers, inventory.server_group, fleet)
-    for host in servers:
-        if host not in unsound:
-            yield from _originated(host, hostvars[host], _check_server.problems(_server_settings(inventory, host)))
+    yield from _check_hosts.problems(hostvars, sound.carriers, fleet)
+    yield from _check_pools.problems(hostvars, inventory.groups, sound.carriers, inventory.pool_groups, fleet)
+    for host in sound.servers:
+        yield from _originated(inventory, host, _check_server.problems(_server_settings(sound, host)))
     for replica in fleet:
-        yield from _replica(inventory, replica)
-    for host in balancers:
-        if host not in unsound:
-            yield from _balancer(inventory, host, fleet, now, min_days)
-    if not unsound:
-        yield from _strangers(inventory)
-    yield from of_types
+        if sound.is_sound(replica):
+            yield from _replica(inventory, replica)
+    for host in sound.balancers:
+        yield from _balancer(sound, host, now, min_days)
+    yield from _strangers(sound)
 
 
 def _groups(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     group, balancers = inventory.server_group, inventory.balancers
+    owners: dict[str, str] = {}
+    for host in balancers:
+        address = _fleet.address(host, inventory.hostvars[host])
+        if owners.setdefault(address, host) != host:
+            text = f"is {address!r}, as that of balancer {owners[address]}: give every host its own"
+            yield Problem(host, "llmops_address", address, text)
     if not inventory.servers:
         also = f", so the {len(balancers)} host(s) of {inventory.balancer_group} have no replica to send to"
         yield Problem(
@@ -134,15 +177,20 @@ def _groups(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> Iterato
             f"names the group {group!r}, which has no host{also if balancers else ''}: add server hosts to it, or name "
             "another group",
         )  # fmt: skip
-    elif balancers and not fleet:
+    elif balancers and not fleet and all(_is_absent(inventory.hostvars[host]) for host in inventory.servers):
         text = "leaves no replica to the balancers: keep one, or take the hosts out of the balancers' group"
         yield Problem("", "vllm_state", "absent", text)
 
 
-def _server_settings(inventory: Inventory, host: str) -> dict[str, Any]:
-    variables = inventory.hostvars[host]
+def _is_absent(variables: Mapping[str, Any]) -> bool:
+    return not _fleet.host_replicas("", variables)
+
+
+def _server_settings(sound: _Sound, host: str) -> dict[str, Any]:
+    inventory, variables = sound.inventory, sound.hostvars[host]
     reached_by = [*inventory.balancers, *inventory.members(inventory.monitor_group)]
-    allowed = _fleet.setting(variables, "vllm_firewall_allowed", addresses(inventory.hostvars, reached_by))
+    derived = addresses(inventory.hostvars, reached_by) if sound.placed else []
+    allowed = _fleet.setting(variables, "vllm_firewall_allowed", derived)
     return {
         "api_keys": _accepted_keys(variables),
         "firewall": _fleet.setting(variables, "vllm_firewall", _fleet.DEFAULTS["vllm_firewall"]),
@@ -165,9 +213,15 @@ def _sent_keys(variables: Mapping[str, Any]) -> Any:
 def _replica(inventory: Inventory, replica: Mapping[str, Any]) -> Iterator[Problem]:
     if replica["profile"] not in _fleet.PROFILES:
         return  # told already
-    flags = _fleet.setting(inventory.hostvars[replica["host"]], "vllm_flags", {})
+    variables = inventory.hostvars[replica["host"]]
+    flags = _fleet.setting(variables, "vllm_flags", {})
     wrong = list(_check_flags.problems(replica, flags))
     yield from wrong
+    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", replica["version"]):
+        text = (
+            f"is {replica['version']!r}: give the whole version, such as {_fleet.DEFAULTS['vllm_version']}, in quotes"
+        )
+        yield Problem(replica["host"], "vllm_version", repr(replica["version"]), text)
     if wrong or inventory.model_config is None:
         return
     config, named = inventory.model_config(replica), replica["model_config"]
@@ -176,28 +230,32 @@ def _replica(inventory: Inventory, replica: Mapping[str, Any]) -> Iterator[Probl
             f"is {named}, which is no readable config.json: give a path that is absolute, below the directory of this "
             "run, or beside the inventory"
         )
-        yield Problem(replica["host"], "llmops_model_config", named, text)
+        yield Problem(replica["host"], _fleet.origin(variables, replica["name"], "model_config"), named, text)
     elif config is not None:
-        yield from _check_capacity.problems(settings([replica], flags=flags)[0], config)
+        with contextlib.suppress(_check_capacity.CapacityError):  # it is among what was not checked
+            yield from _check_capacity.problems(_planned(inventory, replica), config)
 
 
-def _balancer(
-    inventory: Inventory, host: str, fleet: Sequence[Mapping[str, Any]], now: datetime.datetime, min_days: int
-) -> Iterator[Problem]:
-    variables = inventory.hostvars[host]
-    derived = "llm_balancer_pools" not in variables
-    told = _balancer_settings(variables, fleet)
-    files = inventory.certificate(host)
-    if files is not None:
-        told |= files
-    found = _check_balancer.problems(told, now.date(), min_days, pools_derived=derived)
-    if "certificate" in told:
+def _planned(inventory: Inventory, replica: Mapping[str, Any]) -> Mapping[str, Any]:
+    variables = inventory.hostvars[replica["host"]]
+    flags = _fleet.setting(variables, "vllm_flags", {})
+    return settings([replica], flags=flags, environment=_fleet.setting(variables, "vllm_environment", {}))[0]
+
+
+def _balancer(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
+    inventory, variables = sound.inventory, sound.hostvars[host]
+    told = {**_balancer_settings(variables, sound.fleet), **inventory.certificate(host)}
+    given = _fleet.setting(variables, "llm_balancer_pools", None) is not None
+    found = _check_balancer.problems(told, now.date(), min_days, pools_derived=not given)
+    if told.get("certificate") is not None:
         stamp = now.strftime(_check_certificate.STAMP)
-        name, certificate, key = told["server_name"], told["certificate"], told["private_key"]
+        name, certificate, key = told["server_name"], told["certificate"], told.get("private_key")
         found += _check_certificate.problems(name, certificate, key, stamp, min_days)
-    yield from _originated(host, variables, found)
+    if not (sound.placed or given):  # of some hosts the pool is not known
+        found = [problem for problem in found if not problem.variable.endswith((".pool", "_default_pool"))]
+    yield from _originated(inventory, host, found)
     ports = {int(told[name]): name for name in ("port", "http_port", "status_port")}
-    for replica in fleet:
+    for replica in sound.fleet:
         if replica["host"] == host and replica["port"] in ports:
             text = (
                 f"is {replica['port']} for replica {replica['name']}, and the host is also a balancer, whose "
@@ -212,7 +270,7 @@ def _balancer_settings(variables: Mapping[str, Any], fleet: Sequence[Mapping[str
         name: _fleet.setting(variables, f"llm_balancer_{name}", default)
         for name, default in _check_balancer.DEFAULTS.items()
     }
-    default_pool = pools[0]["name"] if pools else ""
+    default_pool = pools[0].get("name", "") if pools else ""
     clients = _fleet.setting(variables, "llmops_client_keys", [])
     return {
         **told,
@@ -223,44 +281,64 @@ def _balancer_settings(variables: Mapping[str, Any], fleet: Sequence[Mapping[str
     }
 
 
-def _strangers(inventory: Inventory) -> Iterator[Problem]:
+def _strangers(sound: _Sound) -> Iterator[Problem]:
     """The key that a balancer sends must be one that every server accepts."""
-    for host in inventory.balancers:
-        sent = _sent_keys(inventory.hostvars[host])[:1]
-        for server in inventory.servers if sent else []:
-            accepted = _accepted_keys(inventory.hostvars[server])
-            if sent[0] in accepted or any(_check_keys.backend_problems("", accepted)):
-                continue
+    for server in sound.servers:
+        variables = sound.hostvars[server]
+        accepted = _accepted_keys(variables)
+        if any(_check_keys.backend_problems("", accepted)):
+            continue
+        sent = {host: _sent_keys(sound.hostvars[host])[:1] for host in sound.balancers}
+        strange = [host for host, keys in sent.items() if keys and keys[0] not in accepted]
+        if strange:
+            variable = "vllm_api_keys" if "vllm_api_keys" in variables else "llmops_backend_keys"
             text = (
-                f"does not hold the first key that balancer {host} sends, so the host would answer it with 401: give "
-                "servers all keys, and balancers the same list"
+                f"does not hold the first key that balancer {strange[0]} sends, so the host would answer it with 401: "
+                "give servers all keys, and balancers the same list"
             )
-            yield from _originated(server, inventory.hostvars[server], [Problem("", "vllm_api_keys", "", text)])
+            yield Problem(server, variable, "", text)
 
 
-def _originated(host: str, variables: Mapping[str, Any], found: Iterable[Problem]) -> Iterator[Problem]:
-    """Name the variable that the inventory sets: the fleet's own, without a host, where the role's is its default."""
+def _originated(inventory: Inventory, host: str, found: Iterable[Problem]) -> Iterator[Problem]:
+    """Name the variable that the inventory sets: the fleet's own, without a host, where all hosts have the same."""
+    variables = inventory.hostvars[host]
     for problem in found:
         role_variable = next((name for name in _ORIGIN if problem.variable.startswith(name)), None)
-        if role_variable is None or role_variable in variables:
+        if role_variable is None or _fleet.setting(variables, role_variable, None) is not None:
             yield Problem(host, problem.variable, problem.value, problem.message)
-        else:
-            name = problem.variable.replace(role_variable, _ORIGIN[role_variable])
-            yield Problem("", name, problem.value, problem.message)
+            continue
+        origin = _ORIGIN[role_variable]
+        same = all(inventory.hostvars[other].get(origin) == variables.get(origin) for other in inventory.hosts)
+        name = problem.variable.replace(role_variable, origin)
+        yield Problem("" if same else host, name, problem.value, problem.message)
 
 
-def _not_checked(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for replica in fleet:
+def _not_checked(sound: _Sound) -> Iterator[str]:
+    inventory = sound.inventory
+    for replica in sound.fleet:
         unknown = _flags.why_not(replica["version"])
         if unknown:
             yield f"{unknown}; the parser of the installed version judges them on the host"
         read = inventory.model_config
-        if replica["model_name"] and not replica["model_config"] and read is not None and read(replica) is None:
+        if read is None or not replica["model_name"] or not sound.is_sound(replica):
+            continue
+        config = read(replica)
+        if config is None and not replica["model_config"]:
             yield (
                 f"whether {replica['model_name']} fits: its config.json is not at hand; name a copy in "
                 "llmops_model_config"
             )
-    for host in inventory.balancers:
-        path = str(inventory.hostvars[host].get("llm_balancer_tls_certificate") or "")
-        if path and inventory.certificate(host) is None:
-            yield f"certificate and key of {host}: llm_balancer_tls_certificate or llm_balancer_tls_key is no file here"
+        elif config is not None and replica["profile"] in _fleet.PROFILES:
+            try:
+                list(_check_capacity.problems(_planned(inventory, replica), config))
+            except SettingsError:
+                pass  # told already
+            except _check_capacity.CapacityError as error:
+                yield f"whether {replica['model_name']} fits: {error}"
+    for host in sound.balancers:
+        files = inventory.certificate(host)
+        for name, field_name in (("certificate", "certificate_pem"), ("key", "key_pem")):
+            if sound.hostvars[host].get(f"llm_balancer_tls_{name}") and field_name not in files:
+                yield f"the {name} of {host}: llm_balancer_tls_{name} is no file here"
+        if files.get("unread"):
+            yield f"certificate and key of {host}: {files['unread']}"

@@ -72,10 +72,13 @@ def findings(problems: Iterable[Problem], broken: Iterable[Problem] = ()) -> Ite
 
     ``broken`` are variables that could not be evaluated: what seems wrong because they are absent is left out.
     """
-    unknown = {_base(problem.variable) for problem in broken}
+    broken = list(broken)
+    unknown = {(problem.host, problem.variable) for problem in broken}
+    unknown |= {("", variable) for _host, variable in unknown}
     judged: set[tuple[str, str, str]] = set()
     joined: dict[tuple[str, str, str], dict[str, None]] = {}
-    for problem in [*broken, *(problem for problem in problems if _base(problem.variable) not in unknown)]:
+    known = (problem for problem in problems if (problem.host, _base(problem.variable)) not in unknown)
+    for problem in [*broken, *known]:
         value = (problem.host, problem.variable, problem.value)
         if value in judged and problem.value:
             continue

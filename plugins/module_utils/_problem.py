@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+# Names of settings whose values are never shown; "max-num-batched-tokens" is none of them.
+_SECRET = re.compile(r"(key|keys|token|password|passwd|secret|credentials)$|(hf|hub)[-_]?tokens?$|^environment$", re.I)
 
 
 @dataclass(frozen=True)
@@ -28,3 +33,35 @@ def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return `` (did you mean 'x'?)`` for the known word that is nearest, or nothing; ``cutoff`` 1 is the same word."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a setting of this name holds a secret."""
+    return _SECRET.search(name) is not None
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value as a message shows it: ``is 'x'``; a secret not at all, a collection only by its kind."""
+    if value is None or is_secret(name) or isinstance(value, (list, tuple, Mapping)):
+        return f"is {kind_of(value)}"
+    return f"is {value!r}"
+
+
+def value_of(name: str, value: Any) -> str:
+    """Return a value as the report holds it: a secret not at all, a collection, which may hold one, by its kind."""
+    if is_secret(name):
+        return ""
+    return kind_of(value) if isinstance(value, (list, tuple, Mapping)) else repr(value)
+
+
+def kind_of(value: Any) -> str:
+    """Return what kind of value this is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, (list, tuple)) else "a text"

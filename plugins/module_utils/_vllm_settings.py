@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._errors import LlmopsError
-from ._problem import Problem
+from ._problem import Problem, is_secret, kind_of, value_of
 from ._profiles import COMMON, PROFILES
 
 SERVED_REVISION_CHARACTERS = 12
@@ -106,18 +106,18 @@ def canonical(flags: Mapping[str, Any], variable: str) -> dict[str, Any]:
 def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
     """Yield the flags that are not the user's to set, and those that are given twice in different spellings."""
     if not isinstance(flags, Mapping):
-        text = f"is {flags!r}: give a mapping of vLLM's long flag names to values"
-        yield Problem("", variable, repr(flags), text)
+        text = f"is {kind_of(flags)}: give a mapping of vLLM's long flag names to values"
+        yield Problem("", variable, kind_of(flags), text)
         return
     seen: dict[str, Any] = {}
     for written, given in flags.items():
         name, value = _renamed(written, given)
         if name in OWNED:
             text = f"is set by the role: remove it there and use {OWNED[name]}"
-            yield Problem("", f"{variable}.{written}", repr(given), text)
+            yield Problem("", f"{variable}.{written}", value_of(name, given), text)
         elif name in seen and seen[name] != value:
-            text = f"is given twice ({seen[name]!r} and {value!r}): keep one"
-            yield Problem("", f"{variable}.{name}", repr(value), text)
+            both = "" if is_secret(name) else f" ({seen[name]!r} and {value!r})"
+            yield Problem("", f"{variable}.{name}", value_of(name, value), f"is given twice{both}: keep one")
         seen[name] = value
 
 

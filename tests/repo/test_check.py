@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pathlib
 import shutil
@@ -154,8 +155,8 @@ def test_every_planted_error_is_named_and_nothing_besides(repository: Repository
     }
     assert {variable: words for variable, words in missing.items() if words} == {}, done.problems
     assert f"{len(PLANTED)} problems: mend the inventory. No host was touched." in done.text
-    assert "replace-me" not in done.text
-    assert "too-short" not in done.text
+    for secret in ("replace-me", "too-short"):
+        assert secret not in done.text + json.dumps(done.document)
 
 
 def test_site_run_stops_at_the_same_check(repository: Repository) -> None:
@@ -181,6 +182,42 @@ def test_empty_inventory_is_no_good_one(repository: Repository) -> None:
     (repository.inventory / "hosts.yml").write_text("all:\n")
     done = repository.check()
     assert (done.code, list(done.problems)) == (2, ["llmops_server_group"]), done.text
+
+
+def test_peculiar_but_good_inventory_is_clean(repository: Repository) -> None:
+    racks = {"rack_a": {"hosts": {"gpu1": None, "gpu4": None}}, "rack_b": {"hosts": {"gpu2": None, "lb1": None}}}
+    repository.set("hosts.yml", "all", "children", **racks)
+    repository.set("hosts.yml", "all", "hosts", localhost={"ansible_connection": "ssh"})
+    repository.set("hosts.yml", "all", "vars", ansible_connection="ssh")
+    own = {"llmops_backup_name": "backup-{{ item }}", "llmops_ticket": "{{ change_ticket }}"}
+    repository.set("group_vars/all/own.yml", **own)
+    repository.host("gpu1", vllm_wheel_dir="/srv/{{ ansible_facts['distribution_release'] }}", vllm_gpus="{{ 4 * 2 }}")
+    keys = yaml.safe_load((repository.inventory / "group_vars/all/keys.yml").read_text())["llmops_client_keys"]
+    keys[0]["expires"] = datetime.date.today() + datetime.timedelta(days=90)  # YAML's own kind of date
+    repository.set("group_vars/all/keys.yml", llmops_client_keys=keys)
+    done = repository.check("--tags", "start")
+    assert (done.code, done.document["problems"]) == (0, []), done.text
+    assert [text for text in done.document["not_checked"] if text.startswith("vllm_wheel_dir of gpu1: it follows from")]
+
+
+def test_group_names_belong_on_the_command_line(repository: Repository) -> None:
+    """A play looks for its hosts before it knows variables of any."""
+    repository.set("group_vars/all/model.yml", llmops_server_group="llm_servers")
+    done = repository.check()
+    assert (done.code, list(done.problems)) == (2, ["llmops_server_group"]), done.text
+    assert "give -e llmops_server_group=llm_servers" in done.problems["llmops_server_group"]
+    assert repository.check("-e", "llmops_server_group=llm_servers").code == 0
+
+
+def test_damaged_certificate_and_key_that_is_not_there(repository: Repository) -> None:
+    files = repository.directory / "files"
+    certificate = (files / "llm.example.com.crt").read_text()
+    (files / "llm.example.com.crt").write_text(certificate.replace("BAMC", "BAXX").replace("MII", "MIX", 1))
+    (files / "llm.example.com.key").unlink()
+    done = repository.check()
+    assert [text for text in done.document["not_checked"] if "the key of lb1: llm_balancer_tls_key is no file" in text]
+    told = json.dumps(done.document)
+    assert "cannot read them" in told or "damaged CERTIFICATE" in told, done.text
 
 
 def test_balancers_without_replicas(repository: Repository) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check
 
+NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 COMMIT = "6f6073b423013f6a7d4d9f39144961bfbfbc386b"
 LOCAL = {"llmops_model_source": "file:///srv/x", "llmops_model_revision": "v1"}
 GOOD = {
@@ -164,9 +166,10 @@ def test_empty_server_group_and_balancers_without_replica() -> None:
 
 def test_host_in_two_pools_by_accident() -> None:
     hostvars, groups = fleet(g1={"llmops_pool": "a"}, g2={"llmops_pool": "b"}, g3={"llmops_pool": "b"})
-    groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"]}
-    found = _fleet_check.messages(hostvars, groups)
-    assert len(found) == 1
+    groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"], "rack_1": ["g1", "g3"]}
+    inventory = _fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
+    found = [str(finding) for finding in _fleet_check.check(inventory, NOW).findings]
+    assert len(found) == 1, found
     assert "g2: llmops_pool is 'b'" in found[0]
     assert "'pool_a' with pool 'a'" in found[0]
 
@@ -177,7 +180,8 @@ def test_a_host_may_carry_two_pools_on_purpose() -> None:
         g1={"llmops_pool": "a"}, g2={"vllm_gpus": 2, "vllm_replicas": entries}, g3={"llmops_pool": "b"}
     )
     groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"]}
-    assert _fleet_check.messages(hostvars, groups) == []
+    inventory = _fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
+    assert _fleet_check.check(inventory, NOW).findings == ()
 
 
 @pytest.mark.parametrize(

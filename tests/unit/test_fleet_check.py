@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import pathlib
 from typing import Any
@@ -39,6 +40,7 @@ BALANCER = {
 }
 
 
+@functools.cache
 def specs() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROLES.parent / "meta" / "collection_variables.yml").read_text())
     for path in ROLES.glob("*/meta/argument_specs.yml"):
@@ -130,6 +132,141 @@ def test_of_two_opinions_on_one_value_the_first_counts() -> None:
     assert [finding.message for finding in findings(problems)] == ["is one: first"]
 
 
+BROKEN = [
+    Problem("gpu1", "vllm_flags", "", "cannot be evaluated (x is undefined): define it"),
+    Problem("gpu1", "llmops_pool", "", "cannot be evaluated (x is undefined): define it"),
+]
+
+
+def test_broken_variable_of_one_host_hides_nothing_of_another() -> None:
+    hosts = {name: {**SERVER, "llmops_address": f"192.0.2.2{name[-1]}"} for name in ("gpu1", "gpu2")}
+    hosts["gpu2"]["vllm_flags"] = {"swap-space": 4}
+    found = checked(hosts, {"lb1": BALANCER}, broken=BROKEN[:1])
+    assert [finding.variable for finding in found.findings] == ["vllm_flags", "vllm_flags.swap-space"]
+
+
+def test_unknown_pool_is_not_taken_for_a_missing_one() -> None:
+    server = {name: value for name, value in SERVER.items() if name != "llmops_pool"}
+    found = checked({"gpu1": server}, {"lb1": {**BALANCER, "llm_balancer_default_pool": "chat"}}, broken=BROKEN[1:])
+    assert [finding.variable for finding in found.findings] == ["llmops_pool"]
+
+
+def test_slip_on_one_variable_hides_no_other() -> None:
+    slips = {**BALANCER, "llm_balancer_trie": 3, "llm_balancer_tries": 0}
+    found = checked({"gpu1": SERVER}, {"lb1": slips})
+    assert sorted(finding.variable for finding in found.findings) == ["llm_balancer_trie", "llm_balancer_tries"]
+
+
+def test_key_of_one_host_alone_is_told_with_the_host() -> None:
+    hosts = {name: {**SERVER, "llmops_address": f"192.0.2.2{name[-1]}"} for name in ("gpu1", "gpu2")}
+    hosts["gpu2"]["llmops_backend_keys"] = ["short"]
+    found = checked(hosts, {"lb1": BALANCER})
+    assert [(finding.hosts, finding.variable) for finding in found.findings] == [(("gpu2",), "llmops_backend_keys[0]")]
+
+
+SECRET = "do-not-print-this"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"vllm_flags": {"api-key": SECRET}},
+        {"vllm_flags": {"hf-token": [SECRET, SECRET], "hf-tokens": SECRET}},
+        {"vllm_flags": [f"--api-key={SECRET}"]},
+        {"vllm_replicas": [{"api_key": SECRET}]},
+        {"vllm_replicas": {"a": {"flags": {"api-key": SECRET}}}},
+        {"vllm_environment": [f"HF_TOKEN={SECRET}"]},
+        {"vllm_api_keyss": [SECRET]},
+        {"llm_balancer_tlskey": SECRET},
+        {"vllm_api_keys": SECRET},
+        {"vllm_api_keys": [SECRET]},
+        {"llm_model_hub_tokens": SECRET},
+        {"llmops_model_source": f"https://user:{SECRET}@example.com/x"},
+    ],
+    ids=str,
+)
+def test_no_report_tells_a_secret(variables: dict[str, Any]) -> None:
+    found = checked({"gpu1": {**SERVER, **variables}}, {"lb1": BALANCER})
+    assert not found.ok
+    assert SECRET not in json.dumps(found.as_dict()) + "\n".join(found.lines())
+
+
+WRONG_SHAPES = [None, [], {}, "text", 5, 10**30, 1.5, True, [[]], [{}], [None], {"a": None}, {1: "a", "B": "c"}]
+
+
+@pytest.mark.parametrize("name", sorted(specs()))
+def test_no_shape_of_any_variable_ends_the_check(name: str) -> None:
+    for value in WRONG_SHAPES:
+        for variables in ({**SERVER, name: value}, {**SERVER, "vllm_replicas": [{name.partition("_")[2]: value}]}):
+            checked({"gpu1": variables}, {"lb1": {**BALANCER, name: value}}).lines()
+
+
+@pytest.mark.parametrize("key", [*_fleet.REPLICA_KEYS, "other"])
+def test_no_shape_of_an_entry_ends_the_check(key: str) -> None:
+    for value in WRONG_SHAPES:
+        checked({"gpu1": {**SERVER, "vllm_replicas": [{key: value}]}}, {"lb1": BALANCER}).lines()
+
+
+def test_replica_over_pipeline_and_data_parallel_ranks_needs_their_product() -> None:
+    def entry(gpus: int, **flags: int) -> dict[str, Any]:
+        return {"gpus": list(range(gpus)), "tensor_parallel_size": 2, "flags": flags}
+
+    for good in (entry(2), entry(4, **{"pipeline-parallel-size": 2}), entry(8, **{"data-parallel-size": 4})):
+        found = checked({"gpu1": {**SERVER, "vllm_gpus": 8, "vllm_replicas": [good]}}, {"lb1": BALANCER})
+        assert found.ok, found.lines()
+    wrong = entry(2, **{"pipeline-parallel-size": 2})
+    found = checked({"gpu1": {**SERVER, "vllm_gpus": 8, "vllm_replicas": [wrong]}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_tensor_parallel_size"]
+    assert "uses 4 (tensor parallel size 2 x pipeline-parallel-size 2)" in found.findings[0].message
+
+
+@pytest.mark.parametrize("version", ["0.32", "v0.32.0", "latest"])
+def test_version_that_is_none(version: str) -> None:
+    found = checked({"gpu1": {**SERVER, "vllm_version": version}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_version"]
+
+
+def test_profile_of_an_entry_is_named_there() -> None:
+    found = checked({"gpu1": {**SERVER, "vllm_replicas": [{"name": "a", "profile": "chat"}]}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_replicas[a].profile"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [
+        ({"max-model-len": 131072, "hf-overrides": {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}}, {}),
+        ({"max-model-len": 131072}, {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}),
+    ],
+)
+def test_context_that_is_stretched_on_purpose(flags: dict[str, Any], environment: dict[str, str]) -> None:
+    server = {**SERVER, "vllm_flags": flags, "vllm_environment": environment}
+    found = checked({"gpu1": server}, {"lb1": BALANCER}, model_config=lambda replica: CONFIG)
+    assert found.ok, found.lines()
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": "64"}, {"text_config": [1]}, {"rope_scaling": "yarn"}])
+def test_config_of_another_shape_is_not_checked_and_said_so(change: dict[str, Any]) -> None:
+    config = {**CONFIG, **change}
+    server = {**SERVER, "vllm_flags": {"max-model-len": 4096}}
+    found = checked({"gpu1": server}, {"lb1": BALANCER}, model_config=lambda replica: config)
+    assert found.ok, found.lines()
+    assert [text for text in found.not_checked if "cannot be understood" in text]
+
+
+def test_certificate_is_judged_also_without_its_key() -> None:
+    facts = {
+        "not_after": "20260101000000Z",
+        "not_before": "20250101000000Z",
+        "public_key_fingerprints": {"sha256": "aa"},
+        "subject_alt_name": ["DNS:llm.example.com"],
+    }
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    files = {"certificate_pem": pem, "certificate": facts}
+    found = checked({"gpu1": SERVER}, {"lb1": BALANCER}, certificate=lambda host: files)
+    assert [finding.variable for finding in found.findings] == ["llm_balancer_tls_certificate"]
+    assert [text for text in found.not_checked if text.startswith("the key of lb1")]
+
+
 @pytest.mark.parametrize(
     ("days", "left", "wrong"), [(0, 90, False), (0, -1, True), (0, 0, False), (14, 10, True), (14, 20, False)]
 )
@@ -148,7 +285,15 @@ def test_client_key_with_an_end(days: int, left: int, wrong: bool) -> None:
         ("vllm_purge", "perhaps", "is 'perhaps': give true or false"),
         ("vllm_firewall", "ufw", "is 'ufw': give one of nftables, none"),
         ("vllm_firewall_extra", {"a": 1}, "give a list"),
-        ("vllm_replicas", [{"gpus": "all"}], "correct the entry"),
+        ("vllm_replicas", "r0", "is 'r0': give a list"),
+        ("vllm_system_packages", "libnuma1", "give a list"),  # the validator would make a list of it, the role not
+        ("vllm_prefix", ["/opt"], "is a list: give a text"),
+        ("vllm_stop_margin", 1.5, "is 1.5: give a whole number"),
+        ("vllm_flags", None, "is null: give a mapping, or remove the line"),
+        ("llmops_model_name", None, None),
+        ("vllm_environment", ["HF_TOKEN=hf_secret"], "is a list: give a mapping"),
+        ("vllm_environment", {1: "a", "B": "c"}, None),
+        ("llmops_pools", ["a"], "did you mean 'llmops_pool'?"),
         ("vllm_gpu", 4, "is no variable of the collection (did you mean 'vllm_gpus'?): correct its name"),
         ("llmops_poool", "a", "did you mean 'llmops_pool'?"),
         ("vllm_dashboard_team", "a", None),  # an inventory's own
@@ -156,7 +301,8 @@ def test_client_key_with_an_end(days: int, left: int, wrong: bool) -> None:
     ],
 )
 def test_names_and_types_of_variables(name: str, value: Any, words: str | None) -> None:
-    found = [str(problem) for problem in _check_variables.Judge(specs()).problems("gpu1", {name: value})]
+    judge = _check_variables.Judge(specs())
+    found = [str(problem) for problem in (*judge.types("gpu1", {name: value}), *judge.names("gpu1", {name: value}))]
     if words is None:
         assert found == []
     else:
@@ -165,7 +311,7 @@ def test_names_and_types_of_variables(name: str, value: Any, words: str | None) 
 
 
 def test_type_of_a_secret_is_told_without_the_secret() -> None:
-    found = list(_check_variables.Judge(specs()).problems("lb1", {"llm_balancer_client_keys": "sk-secret"}))
+    found = list(_check_variables.Judge(specs()).types("lb1", {"llm_balancer_client_keys": "sk-secret"}))
     assert len(found) == 1
     assert "sk-secret" not in json.dumps([found[0].value, found[0].message])
 
