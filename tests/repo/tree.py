@@ -16,12 +16,15 @@ TASK_FILES = sorted([*(ROOT / "roles").glob("*/tasks/*.yml"), *(ROOT / "roles").
 
 # Variables of Ansible itself that are no facts.
 MAGIC = {
+    "ansible_become",
     "ansible_check_mode",
+    "ansible_connection",
     "ansible_facts",
     "ansible_host",
     "ansible_managed",
     "ansible_play_hosts_all",
     "ansible_playbook_python",
+    "ansible_python_interpreter",
     "group_names",
     "groups",
     "hostvars",
