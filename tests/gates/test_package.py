@@ -45,7 +45,7 @@ def test_no_private_file_is_shipped(archive: pathlib.Path) -> None:
     ] == []
 
 
-@pytest.mark.parametrize("playbook", ["site", "status"])
+@pytest.mark.parametrize("playbook", sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml")))
 def test_playbooks_run_by_name_from_the_installed_copy(
     installed: tuple[pathlib.Path, dict[str, str]], playbook: str
 ) -> None:
