@@ -121,19 +121,20 @@ class ActionModule(ActionBase):
 
 
 class _Hosts:
-    """Evaluated variables by host; what could not be evaluated is in ``broken``, or in ``not_checked``."""
+    """Evaluated variables by host; what could not be evaluated is in ``broken`` or ``not_checked``."""
 
     def __init__(self, hostvars: Any, loader: Any) -> None:
         self._hostvars, self._loader = hostvars, loader
+        self._raw = functools.lru_cache(maxsize=None)(hostvars.raw_get)  # each call merges all that a host inherits
         self._read: dict[str, dict[str, Any]] = {}
         self._directories: dict[str, list[pathlib.Path]] = {}
         self.broken: list[Problem] = []
-        self.not_checked: list[str] = []
+        self._from_facts: dict[str, list[str]] = {}
 
     def read(self, host: str) -> dict[str, Any]:
         """Return what the judges look at; null is absent, except where a role would refuse it."""
         if host not in self._read:
-            raw = {**self._hostvars.raw_get(host), "hostvars": self._hostvars}
+            raw = {**self._raw(host), "hostvars": self._hostvars}
             self._directories[host] = [pathlib.Path.cwd(), pathlib.Path(raw.get("inventory_dir") or ".")]
             templar = Templar(loader=self._loader, variables=raw)
             values = {name: self._value(host, name, raw[name], templar) for name in raw if name.startswith(_READ)}
@@ -152,7 +153,7 @@ class _Hosts:
             if name not in specs() and name != "ansible_host":
                 return _BROKEN  # the inventory's own
             if "ansible_facts" in str(raw) and name not in _fleet_check.PLACING:
-                self.not_checked.append(f"{name} of {host}: it follows from facts, which only the host knows")
+                self._from_facts.setdefault(name, []).append(host)
                 return _BROKEN
             # What an error quotes may be a secret; that something is undefined is all that is needed.
             told = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))
@@ -161,9 +162,18 @@ class _Hosts:
             self.broken.append(Problem(host, name, "", text))
             return _BROKEN
 
+    @property
+    def not_checked(self) -> list[str]:
+        """What only a host can tell."""
+        found = []
+        for name, hosts in self._from_facts.items():
+            more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
+            found.append(f"{name} of {hosts[0]}{more}: it follows from facts, which only the host knows")
+        return found
+
     def raw_values(self, name: str) -> set[str]:
         """Return the values that hosts of the inventory have for a variable, as they were written."""
-        found = (self._hostvars.raw_get(host).get(name) for host in self._hostvars)
+        found = (self._raw(host).get(name) for host in self._hostvars)
         return {str(value) for value in found if value is not None}
 
     def groups_that_set(self, name: str) -> list[str]:
