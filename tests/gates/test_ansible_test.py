@@ -47,8 +47,3 @@ def test_units_of_code_for_targets_pass_with_the_oldest_python() -> None:
 @pytest.mark.parametrize("target", sorted(name for name, words in TARGETS.items() if "hidden" not in words))
 def test_integration(target: str) -> None:
     run("integration", target)
-
-
-def test_every_module_has_an_integration_target() -> None:
-    modules = {path.stem for path in ROOT.glob("plugins/modules/*.py")}
-    assert modules - set(TARGETS) - {word for words in TARGETS.values() for word in words} == set()

@@ -13,8 +13,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
 from ansible_collections.llmops.vllm.plugins.module_utils._profiles import COMMON, PROFILES
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "vllm"
-DEFAULTS_TEXT = (ROLE / "defaults" / "main.yml").read_text()
-DEFAULTS = yaml.safe_load(DEFAULTS_TEXT)
+DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
 
@@ -25,27 +24,6 @@ def render(name: str, **variables: Any) -> str:
     environment.filters["comment"] = lambda text: f"# {text}"
     plain = {key: value for key, value in {**DEFAULTS, **VARS}.items() if "{{" not in str(value)}
     return environment.get_template(name).render({"ansible_managed": "managed", **plain, **variables})
-
-
-def test_defaults_and_spec_name_the_same_variables() -> None:
-    assert list(DEFAULTS) == list(SPEC)
-
-
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_default_equals_the_spec(name: str) -> None:
-    value, option = DEFAULTS[name], SPEC[name]
-    if isinstance(value, str) and "{{" in value:
-        assert "default" not in option
-    else:
-        assert option["default"] == value
-    assert option["description"]
-
-
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_a_sentence_stands_above_every_default(name: str) -> None:
-    lines = DEFAULTS_TEXT.splitlines()
-    line = next(number for number, text in enumerate(lines) if text.startswith(f"{name}:"))
-    assert lines[line - 1].startswith("# ")
 
 
 def test_spec_of_a_replica_knows_the_keys_of_the_fleet() -> None:
