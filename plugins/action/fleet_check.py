@@ -179,12 +179,14 @@ class _Hosts:
     def groups_that_set(self, name: str) -> list[str]:
         """Return the groups whose own variables hold this one, beside them or in group_vars."""
         inventory = self._hostvars._inventory
-        return [
-            group.name
-            for group in inventory.groups.values()
-            if name in group.get_vars()
-            or name in get_vars_from_inventory_sources(self._loader, inventory._sources, [group], "task")
-        ]
+
+        def own(group: Any) -> dict[str, Any]:
+            return {
+                **group.get_vars(),
+                **get_vars_from_inventory_sources(self._loader, inventory._sources, [group], "task"),
+            }
+
+        return [group.name for group in inventory.groups.values() if name in own(group)]
 
     def path(self, host: str, name: str) -> pathlib.Path | None:
         """Return the file of this name: absolute, below the directory of the run, or beside the inventory."""
