@@ -72,11 +72,11 @@ def _gpus(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[
             f"gives GPU {outside[0]} to replica {name}, but vllm_gpus is {count}: the host has GPUs 0 to {count - 1}",
         )  # fmt: skip
     flags = _flags(replica, variables)
+    data_parallel = flags.get("data-parallel-size-local", flags.get("data-parallel-size"))
     ranks = {
         "tensor parallel size": replica["tensor_parallel_size"],
         "pipeline-parallel-size": _fleet.as_int(flags.get("pipeline-parallel-size")) or 1,
-        "data-parallel-size": _fleet.as_int(flags.get("data-parallel-size-local", flags.get("data-parallel-size")))
-        or 1,
+        "data-parallel-size": _fleet.as_int(data_parallel) or 1,
     }
     needed = math.prod(ranks.values())
     if replica["gpus"] and needed != len(replica["gpus"]):
