@@ -39,11 +39,12 @@ def known_variables() -> set[str]:
 
 
 def other_names() -> set[str]:
-    """What is named like a variable and is a module, a filter, a role, a group or a package."""
+    """What is named like a variable and is a module, a filter, a role, a group, a test's target or a package."""
     plugins = [path.stem for kind in ("modules", "filter") for path in (ROOT / "plugins" / kind).iterdir()]
+    targets = [path.name for path in (ROOT / "tests" / "integration" / "targets").iterdir()]
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
-    return {*plugins, *roles, *hosts["all"]["children"], "vllm_cpu"}
+    return {*plugins, *targets, *roles, *hosts["all"]["children"], "vllm_cpu"}
 
 
 @pytest.mark.parametrize("page", PAGES)
