@@ -23,6 +23,7 @@ from ansible.template import Templar
 from ansible.utils.vars import load_extra_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_variables, _fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import first_and_more
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
 from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
@@ -165,11 +166,10 @@ class _Hosts:
     @property
     def not_checked(self) -> list[str]:
         """What only a host can tell."""
-        found = []
-        for name, hosts in self._from_facts.items():
-            more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
-            found.append(f"{name} of {hosts[0]}{more}: it follows from facts, which only the host knows")
-        return found
+        return [
+            f"{name} of {first_and_more(hosts)}: it follows from facts, which only the host knows"
+            for name, hosts in self._from_facts.items()
+        ]
 
     def raw_values(self, name: str) -> set[str]:
         """Return the values that hosts of the inventory have for a variable, as they were written."""

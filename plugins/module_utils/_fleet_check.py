@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from . import (
 )
 from ._fleet_report import Report, findings
 from ._problem import Problem
-from ._vllm_settings import SettingsError, addresses, settings
+from ._vllm_settings import addresses, settings
 
 # Where a variable of a role is not set, its default is a variable of the collection: that one is to mend.
 _ORIGIN = {
@@ -141,6 +140,7 @@ class _Sound:
         # A host with a slip still carries its replicas; one without places has none to speak of.
         self.carriers = [host for host in inventory.servers if host not in placeless]
         self.fleet = _fleet.replicas(inventory.hostvars, self.carriers)
+        self.not_understood: list[str] = []  # files that were at hand and told nothing
 
     def is_sound(self, replica: Mapping[str, Any]) -> bool:
         """Tell whether the settings of a replica can be computed."""
@@ -156,7 +156,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
         yield from _originated(inventory, host, _check_server.problems(_server_settings(sound, host)))
     for replica in fleet:
         if sound.is_sound(replica):
-            yield from _replica(inventory, replica)
+            yield from _replica(sound, replica)
     for host in sound.balancers:
         yield from _balancer(sound, host, now, min_days)
     yield from _strangers(sound)
@@ -210,10 +210,10 @@ def _sent_keys(variables: Mapping[str, Any]) -> Any:
     return _fleet.setting(variables, "llm_balancer_backend_keys", _fleet.setting(variables, "llmops_backend_keys", []))
 
 
-def _replica(inventory: Inventory, replica: Mapping[str, Any]) -> Iterator[Problem]:
+def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
     if replica["profile"] not in _fleet.PROFILES:
         return  # told already
-    variables = inventory.hostvars[replica["host"]]
+    inventory, variables = sound.inventory, sound.hostvars[replica["host"]]
     flags = _fleet.setting(variables, "vllm_flags", {})
     wrong = list(_check_flags.problems(replica, flags))
     yield from wrong
@@ -232,14 +232,11 @@ def _replica(inventory: Inventory, replica: Mapping[str, Any]) -> Iterator[Probl
         )
         yield Problem(replica["host"], _fleet.origin(variables, replica["name"], "model_config"), named, text)
     elif config is not None:
-        with contextlib.suppress(_check_capacity.CapacityError):  # it is among what was not checked
-            yield from _check_capacity.problems(_planned(inventory, replica), config)
-
-
-def _planned(inventory: Inventory, replica: Mapping[str, Any]) -> Mapping[str, Any]:
-    variables = inventory.hostvars[replica["host"]]
-    flags = _fleet.setting(variables, "vllm_flags", {})
-    return settings([replica], flags=flags, environment=_fleet.setting(variables, "vllm_environment", {}))[0]
+        environment = _fleet.setting(variables, "vllm_environment", {})
+        try:
+            yield from _check_capacity.problems(settings([replica], flags=flags, environment=environment)[0], config)
+        except _check_capacity.CapacityError as error:
+            sound.not_understood.append(f"whether {replica['model_name']} fits: {error}")
 
 
 def _balancer(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
@@ -322,19 +319,12 @@ def _not_checked(sound: _Sound) -> Iterator[str]:
         read = inventory.model_config
         if read is None or not replica["model_name"] or not sound.is_sound(replica):
             continue
-        config = read(replica)
-        if config is None and not replica["model_config"]:
+        if read(replica) is None and not replica["model_config"]:
             yield (
                 f"whether {replica['model_name']} fits: its config.json is not at hand; name a copy in "
                 "llmops_model_config"
             )
-        elif config is not None and replica["profile"] in _fleet.PROFILES:
-            try:
-                list(_check_capacity.problems(_planned(inventory, replica), config))
-            except SettingsError:
-                pass  # told already
-            except _check_capacity.CapacityError as error:
-                yield f"whether {replica['model_name']} fits: {error}"
+    yield from sound.not_understood
     for host in sound.balancers:
         files = inventory.certificate(host)
         for name, field_name in (("certificate", "certificate_pem"), ("key", "key_pem")):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,7 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        more = f" and {len(self.hosts) - 1} more" if len(self.hosts) > 1 else ""
-        where = f"{self.hosts[0]}{more}: " if self.hosts else ""
+        where = f"{first_and_more(self.hosts)}: " if self.hosts else ""
         return f"{where}{self.variable} {self.message}"
 
 
@@ -88,6 +87,11 @@ def findings(problems: Iterable[Problem], broken: Iterable[Problem] = ()) -> Ite
             hosts[problem.host] = None
     for (variable, shown, message), hosts in joined.items():
         yield Finding(tuple(hosts), variable, shown, message)
+
+
+def first_and_more(hosts: Sequence[str]) -> str:
+    """Return the first of some hosts, and how many there are besides."""
+    return hosts[0] if len(hosts) == 1 else f"{hosts[0]} and {len(hosts) - 1} more"
 
 
 def _base(variable: str) -> str:

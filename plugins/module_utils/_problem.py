@@ -29,9 +29,9 @@ class Problem:
         return f"{where}{self.variable} {self.message}"
 
 
-def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return `` (did you mean 'x'?)`` for the known word that is nearest, or nothing; ``cutoff`` 1 is the same word."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the known word that is nearest, or nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
