@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import scrape
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.channel import Channel, Connect, Outcome
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import Limits, PoolJudge
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Member
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Member, Scrape
 
 # More than one token: the CPU build of vLLM loses its worker when the first request after a start has a single one.
 PROMPT = "Say one word:"
@@ -23,6 +23,7 @@ class Probes:
 
     def __init__(self, member: Member, judge: PoolJudge, limits: Limits, key: str) -> None:
         self.member, self._judge, self._limits = member, judge, limits
+        self.last_scrape: Scrape | None = None
         self._connect: Connect | None = None
         self._lost = False
         self._scrape = Channel(member.address, member.port, keep=True, on_lost=self._on_lost)
@@ -61,6 +62,7 @@ class Probes:
             found = scrape.read(body) if outcome == "ok" and status == 200 else None
             if outcome == "ok" and found is None:
                 outcome = "garbage"
+            self.last_scrape = found
             self._judge.scraped(self.member.id, found, outcome, began)
 
         return ended
