@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.control import Invalid, Refused, Unavailable, Unknown
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import pools_of, refusal
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.control import Refused, Unavailable, Unknown
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API, Administrative, Change
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import LeaseHeld, Presence
 
@@ -151,9 +152,11 @@ class Backend:
             known = ", ".join(sorted(agent.fleet.members)) or "none"
             raise Unknown(f"there is no replica {', '.join(unknown)}: known are {known}")
         before = {ident: agent.store.intent(ident).state for ident in replicas}
-        self._refuse_leased(replicas, by, force)
-        if state == "drained" and not force:
-            self._refuse_below_minimum(replicas)
+        changing = [ident for ident in replicas if before[ident] != state]
+        pools = {ident: member.pool for ident, member in agent.fleet.members.items()}
+        reason_against = refusal(pools_of(self.status()), pools, changing, state == "drained", by, force)
+        if reason_against:
+            raise Refused(f"{agent.config.name}: {reason_against}")
         changed = agent.store.set(replicas, state, reason, by)
         for ident in changed:
             note, numbers = _note(reason, by), {"generation": agent.store.generation}
@@ -167,47 +170,18 @@ class Backend:
         after = {ident: agent.store.intent(ident).state for ident in replicas}
         return {"changed": bool(changed), "before": before, "after": after, "generation": agent.store.generation}
 
-    def _refuse_leased(self, replicas: Sequence[str], by: str, force: bool) -> None:
-        leases = self._agent.store.leases()
-        for pool in sorted({self._agent.fleet.members[ident].pool for ident in replicas}):
-            lease = leases.get(pool)
-            if lease is not None and lease["holder"] != by and not force:
-                raise Refused(
-                    f"pool {pool} is leased by {lease['holder']} for {lease['expires_in']:.0f} s more: wait for it, or"
-                    " force"
-                )
-
-    def _refuse_below_minimum(self, replicas: Sequence[str]) -> None:
-        agent = self._agent
-        for pool in sorted({agent.fleet.members[ident].pool for ident in replicas}):
-            serving = {
-                ident for ident, member in agent.fleet.members.items() if member.pool == pool and self._serves(ident)
-            }
-            left, minimum = serving - set(replicas), agent.config.minimum
-            if len(left) < minimum and serving & set(replicas):
-                out = sorted(
-                    ident for ident, m in agent.fleet.members.items() if m.pool == pool and ident not in serving
-                )
-                raise Refused(
-                    f"{agent.config.name}: pool {pool} would have {len(left)} replicas in rotation, and"
-                    f" llm_balancer_min_in_rotation is {minimum}; out already: {', '.join(out) or 'none'}. Put another"
-                    " one back first, or force"
-                )
-
-    def lease(self, pool: str, holder: str, seconds: float) -> dict[str, Any]:
+    async def lease(self, pool: str, holder: str, seconds: float) -> dict[str, Any]:
         """Take or prolong the lease of a pool."""
         if pool not in self._agent.fleet.judges:
             raise Unknown(
                 f"there is no pool {pool!r}: known are {', '.join(sorted(self._agent.fleet.judges)) or 'none'}"
             )
-        if not 0 < seconds <= 3600:
-            raise Invalid(f"seconds is {seconds:g}: more than 0 and at most 3600 are needed")
         try:
             return {"lease": self._agent.store.describe(self._agent.store.take_lease(pool, holder, seconds))}
         except LeaseHeld as problem:
             raise Refused(str(problem)) from None
 
-    def release(self, pool: str, holder: str) -> dict[str, Any]:
+    async def release(self, pool: str, holder: str) -> dict[str, Any]:
         """Give the lease of a pool back."""
         try:
             self._agent.store.release_lease(pool, holder)
@@ -215,7 +189,7 @@ class Backend:
             raise Refused(str(problem)) from None
         return {"lease": None}
 
-    async def set_balancer(self, state: Presence, reason: str, by: str) -> dict[str, Any]:
+    async def set_balancer(self, state: Presence, by: str, reason: str) -> dict[str, Any]:
         """Let this balancer hold the address, or not."""
         agent = self._agent
         before = agent.store.balancer.state

@@ -95,7 +95,9 @@ class Agent:
         self.membership.poll()
         await self.take_members()
         await self.publish()
-        control = ControlServer(Path(self.config.run) / "control.sock", backend)
+        control = ControlServer(
+            backend, f"{self.config.run}/control.sock", lambda trace: self.log.event("error", reason=trace)
+        )
         peers = PeerServer(
             lambda: exposition.text(backend.status(), self.log.counts), backend.payload, lambda: self.config.keys
         )
