@@ -1,4 +1,4 @@
-"""FAKE vLLM: pauses that end by themselves, once or again and again: garbage collection, a long prefill, a busy host."""
+"""FAKE vLLM: pauses that end by themselves, once or again and again, as of garbage collection or a long prefill."""
 
 from __future__ import annotations
 
