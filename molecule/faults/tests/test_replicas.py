@@ -27,6 +27,11 @@ PAIRS: dict[str, dict[str, bool]] = {
 BY_FORM = ["500s and resets", "engine and worker frozen"]
 
 
+def await_back(replica: Replica, begin: float) -> None:
+    back = [lambda one=name: seen.back_after(one, replica, begin) for name in BALANCERS]
+    await_that(lambda: all(asked() for asked in back), f"{replica.id} is back on both balancers")
+
+
 @pytest.mark.parametrize("case", PAIRS)
 def test_replica_that_does_not_generate_is_out_in_time_and_nothing_else_suffers(case: str, form: str) -> None:
     if form != "lua" and case not in BY_FORM:
@@ -67,7 +72,7 @@ def test_slow_replica_is_out_and_comes_back_when_it_has_recovered(once: None) ->
         with faults.faulty(FIRST, "slow", ttft_factor=40):
             for balancer in BALANCERS:
                 await_that(lambda name=balancer: seen.out_after(name, FIRST, begin), f"it is out on {balancer}", 40)
-        await_that(lambda: all(seen.back_after(name, FIRST, begin) for name in BALANCERS), "it is back", 60)
+        await_back(FIRST, begin)
     assert seen.bad(results[0].rows) == []
     assert {event.replica for found in seen.removals(begin).values() for event in found} == {FIRST.id}
 
@@ -124,7 +129,7 @@ def test_replica_whose_engine_dies_costs_only_streams_that_had_begun(kind: str, 
             await_that(
                 lambda name=balancer: seen.out_after(name, FIRST, begin), f"it is out on {balancer}", OUT_SECONDS
             )
-        await_that(lambda: all(seen.back_after(name, FIRST, begin) for name in BALANCERS), "it is back", 60)
+        await_back(FIRST, begin)
     assert seen.bad_before_first_byte(results[0].rows) == []
     assert seen.bad_elsewhere(results[0].rows, [FIRST]) == []
 
@@ -138,7 +143,7 @@ def test_killed_replica_is_out_within_2_seconds(form: str) -> None:
                 lambda name=balancer: seen.out_after(name, FIRST, begin), f"it is out on {balancer}", OUT_SECONDS
             )
         outs = [seen.out_after(name, FIRST, begin) for name in BALANCERS]
-        await_that(lambda: all(seen.back_after(name, FIRST, begin) for name in BALANCERS), "it is back", 60)
+        await_back(FIRST, begin)
     print(outs)
     assert all(value is not None and value <= 2 for value in outs), outs
     assert seen.bad_before_first_byte(results[0].rows) == []
