@@ -64,6 +64,8 @@ class Rotation:
         self.confirmed = ""  # id of the view that the engine confirmed
         self._settled = asyncio.Condition()
         self._wake = asyncio.Event()
+        self._asked = False
+        self._urgent = False
 
     @property
     def in_force(self) -> bool:
@@ -72,12 +74,12 @@ class Rotation:
 
     def want(self, view: View) -> None:
         """Make this the wanted view."""
-        if view.id != self.wanted.id or not self.in_force:
-            self._urgent = self._urgent or is_urgent(self.wanted, view)
-            self.wanted = view
-            self._wake.set()
-
-    _urgent = False
+        if view == self.wanted and self._asked:
+            return
+        self._urgent = self._urgent or is_urgent(self.wanted, view)
+        self._asked = True  # what a former run of the agent wanted is applied once more
+        self.wanted = view
+        self._wake.set()
 
     def lost(self) -> None:
         """Note that the engine runs another view, say because it was restarted."""
