@@ -115,7 +115,7 @@ class Backend:
         judge = agent.fleet.judges[agent.fleet.members[ident].pool]
         return {
             **self._replica(ident),
-            "numbers": judge.verdict(ident).numbers,
+            "numbers": judge.numbers(ident),
             "history": agent.log.history(ident),
             "incident": agent.recovery.incident_of(ident),
         }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 

@@ -35,8 +35,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import Store
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
-BEAT_SECONDS = 0.1  # probes are started in this rhythm
-JUDGE_SECONDS = 0.25
+BEAT_SECONDS = 0.1  # probes are started, and their answers judged, in this rhythm
 LOOK_SECONDS = 0.5  # at the engine
 LOOK_AGAIN_SECONDS = 0.1  # while it does not answer: it restarts within a tenth of a second
 HOUSEKEEPING_SECONDS = 1.0
@@ -105,7 +104,6 @@ class Agent:
         self.log.event("start", engine=self.config.engine, members=len(self.fleet.members), name=self.config.name)
         loops = [
             self._forever(self._beat, BEAT_SECONDS),
-            self._forever(self._judge, JUDGE_SECONDS),
             self._forever(self._look, 0),
             self._forever(self._keep_house, HOUSEKEEPING_SECONDS),
             self.rotation.run(),
@@ -149,8 +147,6 @@ class Agent:
 
     async def _beat(self) -> None:
         self.fleet.start_due()
-
-    async def _judge(self) -> None:
         for change in self.fleet.tick():
             self.log.change(change)
         await self.publish()

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import Limits, PoolJudge
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import PoolJudge
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import (
     Administrative,
     Change,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -69,7 +69,6 @@ class Verdict:
     held: bool  # it would be out, but the floor or the panic rule keeps it in
     since: float  # wall-clock second (time.time) of the last change
     wedged_since: float | None  # wall-clock second since which nothing was generated though work was there
-    numbers: dict[str, Any] = field(default_factory=dict)  # the last measurements, for `explain`
 
 
 @dataclass(frozen=True)

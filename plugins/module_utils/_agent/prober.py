@@ -11,7 +11,8 @@ from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import scrape
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.channel import Channel, Connect, Outcome
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import Limits, PoolJudge
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import PoolJudge
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Member, Scrape
 
 # More than one token: the CPU build of vLLM loses its worker when the first request after a start has a single one.
