@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from tests.traffic import wheel
-from tests.traffic.fleet import BALANCERS, Fleet, Replica, await_healthy, sh, status
+from tests.traffic.fleet import BALANCERS, SERVERS, Fleet, Replica, await_healthy, sh, status
 from tools.sandbox.layout import ROOT
 
 
@@ -46,6 +46,7 @@ def form() -> str:
 
 
 def versions() -> str:
-    """Versions of NGINX on the balancers."""
-    told = [sh(name, "nginx -v 2>&1").strip().rpartition("/")[2] for name in BALANCERS]
-    return "nginx " + ", ".join(told)
+    """Versions of NGINX on the balancers, and of vLLM: the environment's name, without its digest."""
+    engines = [sh(name, "nginx -v 2>&1").strip().rpartition("/")[2] for name in BALANCERS]
+    environment = sh(SERVERS[0], "basename $(readlink -f /etc/vllm/r0/current/env)").strip()
+    return f"nginx {', '.join(engines)}; vLLM {environment.rpartition('-')[0]}"
