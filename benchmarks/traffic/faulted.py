@@ -19,7 +19,7 @@ _READY_SECONDS = 180
 
 def _load(setting: Setting) -> list[str]:
     rate = "25" if setting.fleet.fake else "3"
-    return ["--rate", rate, "--tokens", "4-40" if setting.fleet.fake else "4-16", "--timeout", "120"]
+    return ["--rate", rate, "--tokens", "4-40" if setting.fleet.fake else "4-16", "--timeout", "40"]
 
 
 def _await_out(replicas: list[Replica], begin: float) -> list[float]:
