@@ -233,7 +233,8 @@ function M.log()
   if status and status >= 500 and status ~= 503 then
     failed(id)
   elseif status and status < 500 then
-    local cut = whole and ngx.var.llm_end == "" -- the replica broke off in the middle
+    local stream = (ngx.var.sent_http_content_type or ""):find("event-stream", 1, true)
+    local cut = whole and stream and ngx.var.llm_end == "" -- the replica broke off in the middle
     if cut then failed(id) else
       d:incr("good:" .. id, 1, 0)
       d:set("row:" .. id, 0)
