@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer, _check_balancer, _check_certificate
+from ansible_collections.llmops.vllm.plugins.module_utils import (
+    _balancer,
+    _balancer_agent,
+    _check_balancer,
+    _check_certificate,
+)
 
 
 class FilterModule:
@@ -16,8 +21,11 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "balancer_agent_config": _balancer_agent.config,
             "balancer_certificate_problems": _check_certificate.messages,
             "balancer_exact_pattern": _balancer.exact_pattern,
+            "balancer_membership": _balancer_agent.membership,
+            "balancer_peers": _balancer_agent.peers,
             "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
             "balancer_upstream_name": _balancer.upstream_name,

@@ -24,6 +24,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "fleet_absent": _fleet.absent,
             "fleet_replicas": _fleet.replicas,
             "fleet_pools": _fleet.pools,
             "fleet_models": _fleet.models,
