@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -60,14 +61,14 @@ def _pool(pool: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], now: float
 def _cells(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
     numbers = [row["inflight"], row["running"], row["waiting"]]
     shown = ["-" if number is None else str(number) for number in numbers]
-    since = _age(now - row["since"]) if row["since"] else "-"
+    since = _since(row["since"], now)
     rotation = ("in, held" if row["held"] else "in") if row["in_rotation"] else "OUT"
     return (row["id"], row["administrative"], row["health"], rotation, *shown, since)
 
 
 def _whys(row: Mapping[str, Any]) -> Iterable[str]:
-    if row["note"]:
-        yield row["note"]
+    if row["note"] and row["administrative"] == "drained":
+        yield f"drained: {row['note']}"
     if row["reason"]:
         yield f"{row['health']}: {row['reason']}" + (" (kept in: the pool needs it)" if row["held"] else "")
 
@@ -80,8 +81,7 @@ def explain(row: Mapping[str, Any], now: float) -> list[str]:
         f"  {'state':<14} {row['administrative']} (generation {row['generation']})",
         f"  {'health':<14} {row['health']}" + (f", a {row['kind']}" if row["kind"] else ""),
     ]
-    if row["since"]:
-        lines.append(f"  {'since':<14} {_age(now - row['since'])}")
+    lines.append(f"  {'since':<14} {_since(row['since'], now)}")
     lines.append(f"  {'weight':<14} {row['weight']:g}")
     for text in _whys(row):
         lines += _wrapped(f"  {'because':<14} {text}", " " * 17)
@@ -95,7 +95,9 @@ def explain(row: Mapping[str, Any], now: float) -> list[str]:
     lines.append("history, the last first" if row["history"] else "history: none since the agent started")
     for change in reversed(row["history"]):
         why = f": {change['reason']}" if change["reason"] else ""
-        text = f"  {_age(now - change['time']):>7} ago  {change['event']}: {change['before']} -> {change['after']}{why}"
+        text = (
+            f"  {_since(change['time'], now):>7} ago  {change['event']}: {change['before']} -> {change['after']}{why}"
+        )
         lines += _wrapped(text, " " * 13)
     return lines
 
@@ -104,6 +106,16 @@ def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return "-" if value is None else str(value)
+
+
+def _since(moment: str, now: float) -> str:
+    """How long ago a moment was that the API writes as 2027-01-31T03:00:00Z."""
+    try:
+        # fromisoformat knows no Z before Python 3.11
+        second = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return "-"
+    return _age(now - second)
 
 
 def _age(seconds: float) -> str:

@@ -26,7 +26,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.control import 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API, Administrative
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import LeaseHeld, Presence, Store
 
-STARTED = 1_700_000_000.0
+STARTED = "2027-01-31T03:00:00Z"
 
 
 class SmallAgent:
@@ -73,7 +73,6 @@ class SmallAgent:
     def _row(self, replica: str, about: Mapping[str, Any]) -> dict[str, Any]:
         intent = self._store.intent(replica)
         health = about.get("health", "up")
-        by, reason = (f" by {intent.by}" if intent.by else ""), (f": {intent.reason}" if intent.reason else "")
         return {
             "id": replica,
             "pool": about["pool"],
@@ -91,7 +90,7 @@ class SmallAgent:
             "running": about.get("inflight", 0),
             "waiting": 0,
             "generation": intent.generation,
-            "note": f"drained{by}{reason}" if intent.state == "drained" else "",
+            "note": f"{intent.reason} ({intent.by})" if intent.reason and intent.by else intent.reason or intent.by,
         }
 
     def _pool(self, name: str, rows: Sequence[Mapping[str, Any]], world: Mapping[str, Any]) -> dict[str, Any]:

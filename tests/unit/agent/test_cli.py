@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pathlib
 import subprocess
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import cli
 
-from tests.fakes.agent import STARTED, Running
+from tests.fakes.agent import Running
 from tools.checkout import collections_path
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 Command = Callable[..., tuple[int, str, str]]
+TWO_HOURS_LATER = datetime.datetime(2027, 1, 31, 5, tzinfo=datetime.timezone.utc).timestamp()  # than all began
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def command(agent: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     monkeypatch.setenv("SUDO_USER", "alice")
 
     def run(*words: str) -> tuple[int, str, str]:
-        code = cli.main(["--socket", str(agent.path), *words], now=lambda: STARTED + 7200)
+        code = cli.main(["--socket", str(agent.path), *words], now=lambda: TWO_HOURS_LATER)
         return (code, *capsys.readouterr())
 
     return run
@@ -56,7 +58,7 @@ def test_status_shows_what_is_wrong_and_why_and_says_so_to_scripts(agent: Runnin
     assert "AWAY (operator), MUST NOT HOLD THE ADDRESS" in out
     assert "peer lb2: DOES NOT ANSWER, never seen" in out
     assert "PROBLEM: /etc/llm-agent/pools.d/site.json is no JSON" in out
-    assert "    drained by alice: new kernel\n" in out
+    assert "    drained: new kernel (alice)\n" in out
     assert "    down: connection refused\n" in out
     assert "leased by rollout-1 for 100 s more" in out
     assert max(map(len, out.splitlines())) <= 100

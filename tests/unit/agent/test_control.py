@@ -46,7 +46,7 @@ def test_drain_and_undrain(agent: Running, control: Control) -> None:
     done = control.set_state(["g1/r0"], "drained", "kernel", "alice")
     assert (done["changed"], done["before"], done["after"]) == (True, {"g1/r0": "active"}, {"g1/r0": "drained"})
     row = control.status()["replicas"][0]
-    assert (row["administrative"], row["in_rotation"], row["note"]) == ("drained", False, "drained by alice: kernel")
+    assert (row["administrative"], row["in_rotation"], row["note"]) == ("drained", False, "kernel (alice)")
     assert not control.set_state(["g1/r0"], "drained")["changed"]
     assert control.set_state(["g1/r0"], "active")["after"] == {"g1/r0": "active"}
     assert agent.reports == []
