@@ -18,6 +18,8 @@ class FilterModule:
         return {
             "balancer_certificate_problems": _check_certificate.messages,
             "balancer_exact_pattern": _balancer.exact_pattern,
+            "balancer_interface": _balancer.interface,
+            "balancer_members": _balancer.members,
             "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
             "balancer_upstream_name": _balancer.upstream_name,
