@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role llm_balancer hands to the agent: its configuration, its peers, the membership of the pools."""
+"""What the role llm_balancer hands to the agent: its configuration, and the membership of the pools."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._agent.model import API
-from ._fleet import address, as_int
-
-AGENT_PORT = 9177  # the role's default; a test holds both equal
 
 
 def config(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``config.json``: inventories also hold numbers as texts, and milliseconds become seconds."""
+    """Return ``config.json``: inventories also hold numbers as texts, milliseconds become seconds.
+
+    ``members`` are all balancers; their agents listen on the same port.
+    """
     milliseconds = {name: int(settings[f"{name}_ms"]) / 1000 for name in ("latency_degraded", "latency_eject")}
     return {
         "api": API,
         **{name: str(settings[name]) for name in ("name", "address", "engine")},
-        "peers": [dict(peer) for peer in settings["peers"]],
+        "peers": [
+            {"name": str(member["name"]), "address": str(member["address"]), "port": int(settings["port"])}
+            for member in settings["members"]
+            if member["name"] != settings["name"]
+        ],
         **{
             name: int(settings[name])
             for name in settings
@@ -33,19 +37,6 @@ def config(settings: Mapping[str, Any]) -> dict[str, Any]:
             **milliseconds,
         },
     }
-
-
-def peers(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], name: str) -> list[dict[str, Any]]:
-    """Return the agents of the other balancers as ``{name, address, port}``, in the order of their group."""
-    return [
-        {
-            "name": host,
-            "address": str(hostvars[host].get("llm_balancer_address") or address(host, hostvars[host])),
-            "port": as_int(hostvars[host].get("llm_balancer_agent_port")) or AGENT_PORT,
-        }
-        for host in hosts
-        if host != name
-    ]
 
 
 def membership(pools: Iterable[Mapping[str, Any]], remove_active: bool = False) -> dict[str, Any]:

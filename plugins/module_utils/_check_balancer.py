@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import _check_certificate, _check_keys
+from . import _check_address, _check_certificate, _check_keys
 from ._balancer import server_address, upstream_name
 from ._problem import Problem
 
@@ -18,6 +18,7 @@ REPLICA_KEEPALIVE = 75  # seconds; VLLM_HTTP_TIMEOUT_KEEP_ALIVE that the role vl
 
 # Defaults of the role that the check of an inventory needs; a test holds them equal to the role's.
 DEFAULTS: dict[str, Any] = {
+    **_check_address.DEFAULTS,
     "agent_port": 9177,
     "http_port": 0,
     "port": 443,
@@ -56,6 +57,7 @@ def problems(
         *_check_keys.backend_problems("llm_balancer_backend_keys", settings["backend_keys"][:1]),
         *_check_certificate.pem_problems(settings),
         *_limits(settings),
+        *_check_address.problems(settings),
     ]
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import (
+    _balancer,
+    _check_address,
     _check_balancer,
     _check_capacity,
     _check_certificate,
@@ -159,6 +161,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
             yield from _replica(sound, replica)
     for host in sound.balancers:
         yield from _balancer(sound, host, now, min_days)
+    yield from _check_address.differing({host: _address_settings(hostvars[host]) for host in sound.balancers})
     yield from _strangers(sound)
 
 
@@ -242,6 +245,9 @@ def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
 def _balancer(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
     inventory, variables = sound.inventory, sound.hostvars[host]
     told = {**_balancer_settings(variables, sound.fleet), **inventory.certificate(host)}
+    told["members"] = _fleet.setting(
+        variables, "llm_balancer_members", _balancer.members(sound.hostvars, inventory.balancers)
+    )
     given = _fleet.setting(variables, "llm_balancer_pools", None) is not None
     found = _check_balancer.problems(told, now.date(), min_days, pools_derived=not given)
     if told.get("certificate") is not None:
@@ -275,6 +281,13 @@ def _balancer_settings(variables: Mapping[str, Any], fleet: Sequence[Mapping[str
         "default_pool": _fleet.setting(variables, "llm_balancer_default_pool", default_pool),
         "client_keys": _fleet.setting(variables, "llm_balancer_client_keys", clients),
         "backend_keys": _sent_keys(variables),
+    }
+
+
+def _address_settings(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _fleet.setting(variables, f"llm_balancer_{name}", default)
+        for name, default in _check_address.DEFAULTS.items()
     }
 
 

@@ -97,7 +97,7 @@ def main() -> int:
         mirrored=arguments.mirror,
     )
     if arguments.record:
-        _write_series(arguments.record, series(load))
+        _write_series(arguments.record, tuple(series(load)))
     runner = Runner(servers, load, arguments.model, pathlib.Path(arguments.key_file).read_text().strip())
     seconds = asyncio.run(_run(runner))
     told = asdict(replace(load, series=()))

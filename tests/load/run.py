@@ -63,9 +63,9 @@ def arrivals(load: Load) -> Iterator[float]:
         yield at
 
 
-def series(load: Load) -> Series:
-    """Return the arrivals of an open loop, recorded ones or new."""
-    return load.series or tuple(zip(arrivals(load), asks(load)))
+def series(load: Load) -> Iterator[tuple[float, Ask]]:
+    """Yield the arrivals of an open loop, recorded ones or new."""
+    yield from load.series or zip(arrivals(load), asks(load))
 
 
 class Runner:

@@ -13,8 +13,9 @@ from .fleet import BALANCERS, Replica, sh
 
 Row = Mapping[str, Any]
 
-# A state in which a replica gets no request; the agent's log tells states as `before` and `after`.
-_OUT = re.compile(r"\b(down|out|ejected|drain|drained)\b")
+# A state in which a replica gets no request; the agent's log tells states as `before` and `after`. One that is held
+# by the floor, or by the panic rule, still gets them.
+_OUT = re.compile(r"^(?!.*\bheld\b).*\b(down|out|ejected|drain|drained)\b")
 _ACCESS_LOG = "/var/log/nginx/llm_access.log"
 
 

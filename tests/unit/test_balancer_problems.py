@@ -15,6 +15,7 @@ BACKEND_KEY = "backend-0123456789-0123456789-0123"
 
 def settings(**changes):
     base = {
+        "advert_interval": 0.2,
         "agent_port": 9177,
         "backend_keys": [BACKEND_KEY],
         "certificate_pem": CERTIFICATE,
@@ -22,6 +23,7 @@ def settings(**changes):
         "default_pool": "chat",
         "http_port": 0,
         "key_pem": KEY,
+        "members": [{"name": "lb1", "address": "192.0.2.11"}, {"name": "lb2", "address": "192.0.2.12"}],
         "pools": [
             {"name": "chat", "model_name": "m", "replicas": [{"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000}]},
             {
@@ -36,6 +38,8 @@ def settings(**changes):
         "tls_key": "/certs/llm.key",
         "tries": 2,
         "upstream_keepalive_timeout": 60,
+        "virtual_address": "",
+        "virtual_router_id": 77,
     }
     return {**base, **changes}
 

@@ -521,6 +521,18 @@ def test_endless_body_ends_with_its_client(start: Callable[..., Fake]) -> None:
     await_that(lambda: fake.metric("process_open_fds") <= before, "the connection is closed")
 
 
+def test_slow_can_have_other_slots(start: Callable[..., Fake]) -> None:
+    fake = start(**{"max-num-seqs": 1})
+    fake.fault("slow", itl_factor=2, slots=3)
+    connections = [fake.post(500) for _turn in range(4)]
+    await_that(lambda: fake.busy() == (3, 1), "three run")
+    fake.fault("none")
+    for connection in connections[:3]:
+        connection.close()
+    await_that(lambda: fake.busy() == (1, 0), "the last one runs")
+    connections[3].close()
+
+
 def test_histograms_tell_the_slowness_that_clients_see(start: Callable[..., Fake]) -> None:
     fake = start({"FAKE_VLLM_TTFT_MS": "20"})
     fake.fault("slow", ttft_factor=30)

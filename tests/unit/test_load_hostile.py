@@ -99,6 +99,12 @@ def test_recorded_arrivals_are_sent_to_every_target_at_once(start: Callable[...,
 def test_series_stands_for_rate_and_mix() -> None:
     recorded = ((0.5, Ask(1, 2, True)), (0.7, Ask(3, 4, False)))
     load = run.Load(requests=100, seconds=10, rate=50)
-    assert run.series(run.Load(requests=100, seconds=10, series=recorded)) == recorded
-    assert len(run.series(load)) == 100
-    assert run.series(load) == run.series(load)
+    assert tuple(run.series(run.Load(requests=100, seconds=10, series=recorded))) == recorded
+    assert len(list(run.series(load))) == 100
+    assert list(run.series(load)) == list(run.series(load))
+
+
+def test_a_million_arrivals_are_not_made_before_the_first_is_sent() -> None:
+    begin = time.monotonic()
+    assert next(run.series(run.Load(requests=1_000_000, seconds=10, rate=50)))[0] > 0
+    assert time.monotonic() - begin < 0.5

@@ -62,7 +62,7 @@ def render(template, **changes):
 
 def test_spec_and_defaults_are_equal():
     assert list(SPEC) == list(DEFAULTS)
-    types = {"str": str, "int": int, "bool": bool, "list": list}
+    types = {"str": str, "int": int, "bool": bool, "list": list, "float": float}
     for name, value in DEFAULTS.items():
         if computed(value):
             assert "default" not in SPEC[name], name

@@ -43,6 +43,8 @@ def test_other_lines_are_left_out() -> None:
         ("drained", "active", False, True),
         ("down", "drained", False, False),
         ("in rotation", "out of rotation", True, False),
+        ("up", "down, held", False, False),
+        ("down", "down, held", False, True),
     ],
 )
 def test_leaving_and_returning(before: str, after: str, leaves: bool, returns: bool) -> None:

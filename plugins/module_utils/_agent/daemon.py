@@ -48,7 +48,7 @@ class Agent:
         state, run = Path(config.state), Path(config.run)
         self.config, self.log = config, Log()
         self.started = time.time()
-        self.code = Path(__file__).resolve().parents[6].name  # the digest under which the role installed it
+        self.code = Path(__file__.partition("/ansible_collections/")[0]).resolve().name  # the digest of the code
         self.store = Store(state / "admin.json")
         self.membership = Membership(
             Path(config.directory) / "pools.d", state / "membership.json", self.store.is_active
@@ -81,6 +81,8 @@ class Agent:
         if {member.id: member for member in members} != self.fleet.members:
             before, after = set(self.fleet.members), {member.id for member in members}
             self.fleet.set_members(members)
+            # whoever is a member still, its name only without an address for the moment, is not forgotten
+            self.store.forget(before - {member.id for member in self.membership.members})
             self.log.event("members", added=sorted(after - before), removed=sorted(before - after), count=len(after))
 
     # --- loops
@@ -193,7 +195,8 @@ class Agent:
             self.log.change(change)
 
     def _merge(self, name: str, admin: Any) -> None:
-        for ident in self.store.merge(admin):
+        known = {member.id for member in self.membership.members}
+        for ident in self.store.merge({ident: said for ident, said in admin.items() if ident in known}):
             intent = self.store.intent(ident)
             reason = intent.reason or f"by {intent.by}" if intent.by else "told by a peer"
             numbers = {"generation": intent.generation, "peer": name}
@@ -220,8 +223,13 @@ def main(arguments: list[str]) -> int:
         print(problem, file=sys.stderr)
         return 2
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Agent(config).run())
+        asyncio.run(_run(config))
     return 0
+
+
+async def _run(config: Config) -> None:
+    # made here: what waits for a loop belongs to the running one, from its first moment on
+    await Agent(config).run()
 
 
 if __name__ == "__main__":

@@ -158,6 +158,14 @@ class Store:
             self._save()
         return changed
 
+    def forget(self, replicas: Iterable[str]) -> None:
+        """Drop what was decided for replicas that are no members any more: one that comes again begins anew."""
+        known = [replica for replica in replicas if replica in self._intents]
+        for replica in known:
+            del self._intents[replica]
+        if known:
+            self._save()
+
     def merge(self, admin: Mapping[str, Any]) -> list[str]:
         """Take over what a peer decided later; return the replicas whose state that changes. StoreError for nonsense.
 

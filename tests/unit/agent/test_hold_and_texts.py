@@ -74,7 +74,7 @@ SETTINGS = {
     "address": "192.0.2.1",
     "port": "9177",
     "engine": "nginx_lua",
-    "peers": [{"name": "lb2", "address": "192.0.2.2", "port": 9177}],
+    "members": [{"name": "lb1", "address": "192.0.2.1"}, {"name": "lb2", "address": "192.0.2.2"}],
     "status_port": 8081,
     "minimum": "2",
     "wedged_seconds": 60,
