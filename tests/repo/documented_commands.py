@@ -124,6 +124,19 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("tests/repo/test_drain.py", "llmops_target=gpu1/r0", '"undrain"'),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1": (
+        _TASKS,
+        There("tests/repo/test_drain.py", '"drain"', "llmops_target=gpu1"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.undrain -e llmops_target=gpu1": (
+        _TASKS,
+        There("tests/repo/test_drain.py", '"undrain"', "llmops_target=gpu1"),
+    ),
+    # on a balancer
+    "llm-balancer status": (There("tests/unit/agent/test_cli.py", 'command("status")'),),
+    "llm-balancer explain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("explain", "g1")'),),
+    "llm-balancer drain gpu1/r0 --wait": (There("tests/unit/agent/test_cli.py", '"drain", "g1", "--wait"'),),
+    "llm-balancer undrain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("undrain"'),),
     # a replica by hand
     'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active"': (_HOSTS, _ACTIVATE),
     'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active release=3f2a9c01d4e7"': (
