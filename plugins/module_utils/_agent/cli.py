@@ -76,7 +76,7 @@ def main(words: Sequence[str] | None = None, now: Callable[[], float] = time.tim
 
 
 def _complain(problem: Exception) -> None:
-    print(f"llm-balancer: {problem}", file=sys.stderr)
+    sys.stderr.write(f"llm-balancer: {problem}\n")
 
 
 def _act(asked: argparse.Namespace, agent: Control, now: float) -> int:
@@ -110,7 +110,7 @@ def _change(asked: argparse.Namespace, agent: Control, ids: Sequence[str], befor
         _tell(asked, done, lines)
         return DONE
     if not asked.json:
-        print("\n".join(lines), flush=True)
+        _say("\n".join(lines))
     waited = agent.wait_idle(ids, asked.timeout, progress=None if asked.json else _Progress())
     left = f"{waited.words()} still in flight after {waited.elapsed:.0f} s; drained all the same"
     told = f"no request is in flight from here after {waited.elapsed:.1f} s" if waited.idle else left
@@ -127,7 +127,7 @@ class _Progress:
     def __call__(self, seen: Waited) -> None:
         if seen.words() != self._said:
             self._said = seen.words()
-            print(f"{seen.elapsed:6.1f} s  in flight: {self._said}", flush=True)
+            _say(f"{seen.elapsed:6.1f} s  in flight: {self._said}")
 
 
 def _presence(asked: argparse.Namespace, agent: Control) -> int:
@@ -138,7 +138,12 @@ def _presence(asked: argparse.Namespace, agent: Control) -> int:
 
 
 def _tell(asked: argparse.Namespace, document: Mapping[str, Any], lines: Sequence[str]) -> None:
-    print(json.dumps(document, indent=2, sort_keys=True) if asked.json else "\n".join(lines), flush=True)
+    _say(json.dumps(document, indent=2, sort_keys=True) if asked.json else "\n".join(lines))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _is_wrong(document: Mapping[str, Any]) -> bool:
@@ -156,4 +161,4 @@ def _person() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
