@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer, _check_balancer, _check_certificate
+from ansible_collections.llmops.vllm.plugins.module_utils import (
+    _balancer,
+    _balancer_update,
+    _check_balancer,
+    _check_certificate,
+)
 
 
 class FilterModule:
@@ -22,5 +27,7 @@ class FilterModule:
             "balancer_members": _balancer.members,
             "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
+            "balancer_stale": _balancer_update.stale,
+            "balancer_upgrades": _balancer_update.upgrades,
             "balancer_upstream_name": _balancer.upstream_name,
         }
