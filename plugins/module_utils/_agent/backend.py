@@ -96,7 +96,7 @@ class Backend:
             "reason": verdict.reason,
             "kind": verdict.kind,
             "held": verdict.held,
-            "since": _iso(verdict.since),
+            "since": _iso(verdict.since or agent.started),
             "weight": verdict.weight,
             "inflight": agent.sight.inflight.get(ident, 0) if agent.sight.alive else None,
             "running": None if load is None else load.running,

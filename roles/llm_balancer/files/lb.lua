@@ -14,6 +14,11 @@ local STATES = { up = true, down = true, drain = true }
 local slot, own = nil, {} -- this worker's row
 local view, view_version = { peers = {}, pools = {} }, -1
 
+-- A list as JSON: an empty table would become an object.
+local function list(values)
+  return #values > 0 and cjson.encode(values) or "[]"
+end
+
 -- The view, decoded once per version and worker; peers by pool.
 local function current()
   local version = d:get("version") or 0
@@ -39,7 +44,8 @@ end
 
 -- Replicas that left the view while requests to them were in flight.
 local function gone()
-  return cjson.decode(d:get("gone") or "[]") or {}
+  local found = cjson.decode(d:get("gone") or "[]")
+  return type(found) == "table" and found or {}
 end
 
 local function inflight(id)
@@ -110,7 +116,7 @@ local function put(text, found)
     if not still[id] and inflight(id) > 0 then left[#left + 1] = id end
     still[id] = true -- named once
   end
-  d:set("gone", cjson.encode(#left > 0 and left or cjson.empty_array))
+  d:set("gone", list(left))
   d:set("view", text)
   d:incr("version", 1, 0)
 end
@@ -281,14 +287,13 @@ function M.admin()
     end
     put(text, found)
   end
-  local answer = { view = current().id or "", boot = d:get("boot"), rows = #rows(), reaped = d:get("reaped") or 0 }
-  answer.peers = {}
-  for i, p in ipairs(current().peers) do answer.peers[i] = told(p.id) end
+  local peers = {}
+  for i, p in ipairs(current().peers) do peers[i] = told(p.id) end
   for _, id in ipairs(gone()) do
-    if inflight(id) > 0 then table.insert(answer.peers, told(id)) end
+    if inflight(id) > 0 then peers[#peers + 1] = told(id) end
   end
-  if #answer.peers == 0 then answer.peers = cjson.empty_array end
-  ngx.say(cjson.encode(answer))
+  local head = { view = current().id or "", boot = d:get("boot"), rows = #rows(), reaped = d:get("reaped") or 0 }
+  ngx.say(cjson.encode(head):sub(1, -2), ',"peers":', list(peers), "}")
 end
 
 -- For this host alone: that the engine lives, with which configuration and view.
