@@ -10,6 +10,7 @@ from typing import Any, Callable
 from ansible_collections.llmops.vllm.plugins.module_utils import (
     _balancer,
     _balancer_agent,
+    _balancer_update,
     _check_balancer,
     _check_certificate,
 )
@@ -29,5 +30,7 @@ class FilterModule:
             "balancer_membership": _balancer_agent.membership,
             "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
+            "balancer_stale": _balancer_update.stale,
+            "balancer_upgrades": _balancer_update.upgrades,
             "balancer_upstream_name": _balancer.upstream_name,
         }

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import (
-    _balancer,
     _check_address,
     _check_balancer,
     _check_capacity,
@@ -26,6 +25,7 @@ from . import (
     _flags,
     _fleet,
 )
+from ._balancer import members
 from ._fleet_report import Report, findings
 from ._problem import Problem
 from ._vllm_settings import addresses, settings
@@ -245,9 +245,8 @@ def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
 def _balancer_problems(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
     inventory, variables = sound.inventory, sound.hostvars[host]
     told = {**_balancer_settings(variables, sound.fleet), **inventory.certificate(host)}
-    told["members"] = _fleet.setting(
-        variables, "llm_balancer_members", _balancer.members(sound.hostvars, inventory.balancers)
-    )
+    derived = members(sound.hostvars, inventory.balancers) if sound.placed else []
+    told["members"] = _fleet.setting(variables, "llm_balancer_members", derived)
     given = _fleet.setting(variables, "llm_balancer_pools", None) is not None
     found = _check_balancer.problems(told, now.date(), min_days, pools_derived=not given)
     if told.get("certificate") is not None:

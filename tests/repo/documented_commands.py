@@ -39,6 +39,7 @@ class There(Proof):
 
 _TASKS, _HOSTS = Here("--list-tasks"), Here("--list-hosts")
 _MOLECULE = "tests/scenarios/test_molecule.py"
+_UPDATE = There("playbooks/balancer_update.yml", "update_plan", "update_ask", "update_host")
 _CHAT = There("molecule/default/tests/conftest.py", "curl", "--cacert", "Authorization: Bearer", "/v1/chat/completions")
 _ACTIVATE = There("tests/unit/test_vllm_release.py", "active", "test_stage_activate")
 _ENDPOINT = "/v1/chat/completions"
@@ -147,6 +148,30 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     '-a "name=vllm@r0.service state=restarted daemon_reload=true"': (
         _HOSTS,
         There("roles/vllm/tasks/service.yml", "ansible.builtin.systemd_service", "'restarted'", "daemon_reload"),
+    ),
+    # balancers
+    "ansible-playbook -i my-fleet llmops.vllm.balancer_update": (_TASKS, _UPDATE),
+    "ansible-playbook -i my-fleet llmops.vllm.balancer_update --check": (_TASKS, _UPDATE),
+    "ansible-playbook -i my-fleet llmops.vllm.balancer_update -e llmops_update_yes=true -e llmops_update_reboot=true": (
+        _TASKS,
+        _UPDATE,
+    ),
+    "ansible llm_balancers -i my-fleet --become -m ansible.builtin.command "
+    '-a "ip -oneline address show to 192.0.2.10"': (
+        _HOSTS,
+        OnHosts(),
+    ),
+    "ansible lb1 -i my-fleet --become -m ansible.builtin.command "
+    '-a "tar --extract --file /var/backups/llm-balancer/20261125T060000Z.tar --directory / --exclude var"': (
+        _HOSTS,
+        There(
+            "roles/llm_balancer/tasks/update_restore.yml", "tar, --extract, --file", "--directory, /, --exclude, var"
+        ),
+    ),
+    "ansible lb1 -i my-fleet --become -m ansible.builtin.systemd_service "
+    '-a "name=nginx.service state=reloaded daemon_reload=true"': (
+        _HOSTS,
+        There("roles/llm_balancer/tasks/update_restore.yml", "daemon_reload: true", "'state': 'reloaded'"),
     ),
     # looks at a host
     'ansible llm_servers -i my-fleet --become -m ansible.builtin.command -a "nft list table inet vllm"': (

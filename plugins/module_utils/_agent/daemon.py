@@ -187,10 +187,12 @@ class Agent:
             },
             pools={ident: member.pool for ident, member in self.fleet.members.items()},
             drained={ident for ident in verdicts if not self.store.is_active(ident)},
-            leased=set(self.store.leases()),
+            leased=set(self.store.leases()) | self.neighbours.leased,
             up={ident for ident, verdict in verdicts.items() if verdict.in_rotation},
             arbiter=self.neighbours.first(self.config.name),
+            heard=self.neighbours.permits,
         )
+        self.log.state("recovery", "; ".join(self.recovery.problems))
         for change in changes:
             self.log.change(change)
 

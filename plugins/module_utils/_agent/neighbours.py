@@ -47,6 +47,20 @@ class Neighbours:
         """Tell whether this is the first balancer by name among those that can be reached: the one that decides."""
         return all(own < name for name, seen in self.seen.items() if seen.reachable)
 
+    @property
+    def leased(self) -> set[str]:
+        """Pools that are leased somewhere."""
+        return {str(pool) for seen in self._reachable() for pool in _mapping(seen.payload.get("leases"))}
+
+    @property
+    def permits(self) -> list[Any]:
+        """Permits that the peers told last."""
+        found = [seen.payload.get("permits") for seen in self._reachable()]
+        return [permit for permits in found if isinstance(permits, list) for permit in permits]
+
+    def _reachable(self) -> list[Seen]:
+        return [seen for seen in self.seen.values() if seen.reachable]
+
     async def run(self, merge: Callable[[str, Any], None]) -> None:
         """Ask every peer, for ever; ``merge`` gets the name and the administrative states of each that answers."""
         await asyncio.gather(*(self._follow(peer, merge) for peer in self._peers))
@@ -78,3 +92,7 @@ class Neighbours:
             }
             for name, seen in self.seen.items()
         ]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
