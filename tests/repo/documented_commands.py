@@ -186,6 +186,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _HOSTS,
         OnHosts(),
     ),
+    "journalctl -u llm-agent -o cat -n 20": (There("tests/traffic/seen.py", "journalctl -u llm-agent -o cat"),),
     # a request
     _CURL % '"$LLMOPS_CA"' + _QUESTION % ("tiny", "Who are you?") + ' "$LLMOPS_URL/chat/completions"': (
         _CHAT,

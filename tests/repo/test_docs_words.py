@@ -10,6 +10,7 @@ import re
 
 import pytest
 import yaml
+from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
 from tools import docs_pages, role_readme
 
@@ -21,7 +22,7 @@ PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
 NAME = re.compile(r"(?<![\w./@-])(?:vllm|llm_model|llm_balancer|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
 CODE = (
-    "plugins/module_utils/*.py",
+    "plugins/module_utils/**/*.py",
     "plugins/action/*.py",
     "roles/*/tasks/*.yml",
     "roles/*/templates/*",
@@ -39,12 +40,13 @@ def known_variables() -> set[str]:
 
 
 def other_names() -> set[str]:
-    """What is named like a variable and is a module, a filter, a role, a group, a test's target or a package."""
+    """What is named like a variable: modules, filters, roles, groups, targets of tests, a package, metrics."""
     plugins = [path.stem for kind in ("modules", "filter") for path in (ROOT / "plugins" / kind).iterdir()]
     targets = [path.name for path in (ROOT / "tests" / "integration" / "targets").iterdir()]
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
-    return {*plugins, *targets, *roles, *hosts["all"]["children"], "vllm_cpu"}
+    metrics = {*exposition.GAUGES, exposition.EVENTS}
+    return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, "vllm_cpu"}
 
 
 @pytest.mark.parametrize("page", PAGES)

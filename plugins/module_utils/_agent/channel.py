@@ -239,7 +239,8 @@ class _Answer:
 
 def _dechunk(data: bytes) -> bytes | None:
     """The body of a chunked text that is whole, None for one that is not (yet)."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while True:
         end = data.find(b"\r\n", at)
         try:

@@ -112,8 +112,8 @@ class Agent:
             self.neighbours.run(self._merge),
             self._listen(peers),
         ]
-        tasks = [asyncio.ensure_future(loop) for loop in loops]
-        stopping = asyncio.ensure_future(stop.wait())
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(loop) for loop in loops]
+        stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         systemd.notify("READY=1")
         done, _pending = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         systemd.notify("STOPPING=1")
@@ -222,7 +222,7 @@ def main(arguments: list[str]) -> int:
     try:
         config = load(directory)
     except LlmopsError as problem:
-        print(problem, file=sys.stderr)
+        sys.stderr.write(f"{problem}\n")
         return 2
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(config))

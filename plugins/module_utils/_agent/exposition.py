@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# name, type, help; rows are made below
-_FAMILIES = {
+# Gauges, with their help; the samples are made below.
+GAUGES = {
     "llmops_replica_in_rotation": "Whether the replica gets new requests from this balancer.",
     "llmops_replica_drained": "Whether an operator has taken the replica out.",
     "llmops_replica_health": "1 for the state of health that the agent measured, 0 for the others.",
@@ -25,21 +25,18 @@ _FAMILIES = {
     "llmops_agent_problems": "Problems that the agent tells about membership, state and engine.",
 }
 
+EVENTS = "llmops_agent_events_total"
+
 
 def text(status: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """Return the text; ``counts`` are events of the log since the agent started."""
     lines: list[str] = []
     rows = list(_rows(status))
-    for name, help_text in _FAMILIES.items():
+    for name, help_text in GAUGES.items():
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
         lines += [f"{name}{_labels(labels)} {float(value):g}" for family, labels, value in rows if family == name]
-    lines += [
-        "# HELP llmops_agent_events_total Lines of the agent's log, by event.",
-        "# TYPE llmops_agent_events_total counter",
-    ]
-    lines += [
-        f"llmops_agent_events_total{_labels({'event': event})} {count}" for event, count in sorted(counts.items())
-    ]
+    lines += [f"# HELP {EVENTS} Lines of the agent's log, by event.", f"# TYPE {EVENTS} counter"]
+    lines += [f"{EVENTS}{_labels({'event': event})} {count}" for event, count in sorted(counts.items())]
     return "\n".join(lines) + "\n"
 
 

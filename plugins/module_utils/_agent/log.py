@@ -30,7 +30,8 @@ class Log:
         self.counts[event] += 1
         line = json.dumps({"time": _now(), "event": event, **fields}, default=str)
         with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stdout, flush=True)
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
 
     def change(self, change: Change) -> None:
         """Write a change and remember it for its replica."""

@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
     except BlockingIOError:
         return 0  # another turn runs
     except LlmopsError as problem:
-        print(problem, file=sys.stderr)
+        sys.stderr.write(f"{problem}\n")
         return 2
     return 0
 
