@@ -68,6 +68,18 @@ def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
             + ["--network", NETWORK, "--ip", host.address, *_OPTIONS, *mounts, _image(host)])  # fmt: skip
     for host in hosts:
         _await_boot(host)
+    _prefer_hosts()
+
+
+def _prefer_hosts() -> None:
+    """Let what runs beside the hosts wait for them: one busy process would slow all of them, as one group, to a crawl.
+
+    Without this, two balancers that hear of each other every 0.2 s change places whenever a test runs beside them.
+    """
+    for path, share in (("cpu/docker/cpu.shares", "65536"), ("docker/cpu.weight", "10000")):
+        file = pathlib.Path("/sys/fs/cgroup") / path
+        if file.exists():
+            file.write_text(share)
 
 
 def _is_current(host: Host) -> bool:
