@@ -135,7 +135,8 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         _UPDATE,
     ),
-    'ansible llm_balancers -i my-fleet --become -m ansible.builtin.command -a "ip -oneline address show to 192.0.2.10"': (
+    "ansible llm_balancers -i my-fleet --become -m ansible.builtin.command "
+    '-a "ip -oneline address show to 192.0.2.10"': (
         _HOSTS,
         OnHosts(),
     ),
