@@ -18,6 +18,7 @@ from .sandbox.layout import ROOT, STATE
 # Versions of Python that the environment may have; it is locked for the first.
 PYTHONS = {
     "importer": ("3.11", "3.12"),
+    "router": ("3.11",),
     "core-2.17": ("3.11", "3.12"),
     "core-2.19": ("3.11", "3.12", "3.13"),
     "core-2.21": ("3.12", "3.13", "3.14"),

@@ -22,7 +22,9 @@ from .sandbox.layout import ROOT, STATE
 LINT = "tests/gates/test_lint.py"
 QUICK = (LINT, "tests/repo", "tests/unit")
 # Unit tests that wait for most of their time: for servers to start, processes to die, time limits to pass.
-UNHURRIED = tuple(f"tests/unit/test_{name}.py" for name in ("fake_vllm", "load_client", "model_hub", "model_store"))
+UNHURRIED = tuple(
+    f"tests/unit/test_{name}.py" for name in ("fake_vllm", "load_client", "load_hostile", "model_hub", "model_store")
+)
 
 
 def gates() -> list[str]:

@@ -24,7 +24,7 @@ from tools.sandbox.steps import run, succeeds
 PLACE = STATE / "scale"
 INVENTORY = PLACE / "inventory" / "hosts.yml"
 IMAGE = "llmops-sandbox:scale"
-_FIRST = 100  # last number of the first address; the sandbox's own hosts lie below
+_FIRST = 101  # last number of the first address; the sandbox's own hosts and its virtual address lie below
 
 
 def host(number: int, image: str = "") -> Host:

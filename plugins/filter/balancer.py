@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 from ansible_collections.llmops.vllm.plugins.module_utils import (
     _balancer,
+    _balancer_agent,
     _balancer_update,
     _check_balancer,
     _check_certificate,
@@ -21,10 +22,12 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "balancer_agent_config": _balancer_agent.config,
             "balancer_certificate_problems": _check_certificate.messages,
             "balancer_exact_pattern": _balancer.exact_pattern,
             "balancer_interface": _balancer.interface,
             "balancer_members": _balancer.members,
+            "balancer_membership": _balancer_agent.membership,
             "balancer_problems": _check_balancer.messages,
             "balancer_server_address": _balancer.server_address,
             "balancer_stale": _balancer_update.stale,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check, _status
+from ansible_collections.llmops.vllm.plugins.module_utils import _drain, _fleet, _fleet_check, _status
 from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
 
@@ -24,10 +24,16 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "fleet_absent": _fleet.absent,
             "fleet_replicas": _fleet.replicas,
             "fleet_pools": _fleet.pools,
             "fleet_models": _fleet.models,
             "fleet_urls": _fleet.urls,
+            "fleet_target": _drain.targets,
+            "drain_reached": _drain.reached,
+            "drain_outcome": _drain.outcome,
+            "drain_changes": _drain.changes,
+            "status_balancers": _status.balancers,
             "status_rows": _status.rows,
             "status_table": _status.table,
             "fleet_problems": _problems,

@@ -19,6 +19,7 @@ REPLICA_KEEPALIVE = 75  # seconds; VLLM_HTTP_TIMEOUT_KEEP_ALIVE that the role vl
 # Defaults of the role that the check of an inventory needs; a test holds them equal to the role's.
 DEFAULTS: dict[str, Any] = {
     **_check_address.DEFAULTS,
+    "agent_port": 9177,
     "http_port": 0,
     "port": 443,
     "server_name": "",
@@ -67,7 +68,7 @@ def messages(settings: Mapping[str, Any]) -> list[str]:
 
 def _ports(settings: Mapping[str, Any]) -> Iterator[Problem]:
     seen: dict[int, str] = {}
-    for name in ("port", "http_port", "status_port"):
+    for name in ("port", "http_port", "status_port", "agent_port"):
         port, variable = int(settings[name]), f"llm_balancer_{name}"
         if name == "http_port" and port == 0:
             continue
@@ -98,8 +99,11 @@ def _pools(settings: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("", variable, repr(name), text)
         for replica in pool["replicas"]:
             lacking = [key for key in ("id", "address", "port") if key not in replica]
+            if not (replica.get("model_name") or pool.get("model_name")):
+                lacking.append("model_name")  # what a probe asks for
             if lacking:
-                text = f"has a replica of pool {name!r} without {', '.join(lacking)}: give id, address and port"
+                needed = "give id, address, port and model_name"
+                text = f"has a replica of pool {name!r} without {', '.join(lacking)}: {needed}"
                 yield Problem("", variable, repr(name), text)
                 continue
             endpoint = server_address(str(replica["address"]), int(replica["port"]))

@@ -124,6 +124,18 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
     return found
 
 
+def absent(hostvars: Mapping[str, HostVars], hosts: Iterable[str]) -> list[str]:
+    """Return the ids of replicas that the inventory says are to go, whether or not they are still there."""
+    gone = []
+    for host in hosts:
+        variables = hostvars[host]
+        everything = setting(variables, "vllm_state", DEFAULTS["vllm_state"]) == "absent"
+        for index, entry in enumerate(entries(variables)):
+            if everything or entry.get("state") == "absent":
+                gone.append(f"{host}/{entry_name(index, entry)}")
+    return gone
+
+
 def entry_name(index: int, entry: HostVars) -> str:
     """Return the name of a host's replica: its own, or that of its place."""
     return str(setting(entry, "name", f"r{index}"))

@@ -160,7 +160,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
         if sound.is_sound(replica):
             yield from _replica(sound, replica)
     for host in sound.balancers:
-        yield from _balancer(sound, host, now, min_days)
+        yield from _balancer_problems(sound, host, now, min_days)
     yield from _check_address.differing({host: _address_settings(hostvars[host]) for host in sound.balancers})
     yield from _strangers(sound)
 
@@ -242,7 +242,7 @@ def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
             sound.not_understood.append(f"whether {replica['model_name']} fits: {error}")
 
 
-def _balancer(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
+def _balancer_problems(sound: _Sound, host: str, now: datetime.datetime, min_days: int) -> Iterator[Problem]:
     inventory, variables = sound.inventory, sound.hostvars[host]
     told = {**_balancer_settings(variables, sound.fleet), **inventory.certificate(host)}
     derived = members(sound.hostvars, inventory.balancers) if sound.placed else []

@@ -14,6 +14,7 @@ import subprocess
 
 import pytest
 
+from tests.fakes.agent import Running
 from tools import environments
 from tools.checkout import lean_environment
 from tools.sandbox.pki import ensure_certificate
@@ -23,10 +24,14 @@ CORES = ["2.17", "2.19", "2.21"]
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 # Of each kind one host; gpu1 carries two replicas, gpu4 is of the other pool.
 HOSTS = ["lb1", "gpu1", "gpu4"]
+BALANCERS = ["lb1", "lb2"]
 # Those that a playbook must have reached; the check runs once for all.
-REACHED = {"check": {"lb1"}}
+REACHED = {"check": {"lb1"}, "drain": set(BALANCERS), "undrain": set(BALANCERS)}
+# What a playbook cannot do without. A drain leaves out no balancer, and asks the agent at its place.
+OPTIONS = dict.fromkeys(["drain", "undrain"], ["--limit", ",".join(BALANCERS), "-e", "llmops_target=gpu1/r0"])
 UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec"]
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'
+AGENT = 'mount -t tmpfs tmpfs /run; mkdir /run/llm-agent; mount --bind "$0/agent" /run/llm-agent; '
 
 
 def core(version: str) -> pathlib.Path:
@@ -76,8 +81,8 @@ def as_local_hosts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "llmops_allow_untested_os": True,
         "vllm_disk_gib": 0,
     }
-    (base / "local.yml").write_text(json.dumps({"all": {"hosts": dict.fromkeys(HOSTS, here)}}))
-    return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml"), "--limit", ",".join(HOSTS)]
+    (base / "local.yml").write_text(json.dumps({"all": {"hosts": dict.fromkeys([*HOSTS, "lb2"], here)}}))
+    return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml")]
 
 
 @pytest.mark.parametrize("version", CORES)
@@ -100,7 +105,18 @@ def test_dry_run(name: str, version: str, as_local_hosts: list[str], tmp_path: p
         pytest.skip(f"no namespace to keep the dry run from writing to this machine: {refused.stderr.strip()}")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [str(programs / "ansible-playbook"), *as_local_hosts, f"llmops.vllm.{name}", "--check", "--diff"]
-    told = play([*UNSHARE, READ_ONLY, str(scratch), *command], environment(programs, scratch))
+    options = OPTIONS.get(name, ["--limit", ",".join(HOSTS)])
+    command = [
+        str(programs / "ansible-playbook"),
+        *as_local_hosts,
+        *options,
+        f"llmops.vllm.{name}",
+        "--check",
+        "--diff",
+    ]
+    world = {"replicas": {"gpu1/r0": {"pool": "chat-h100"}, "gpu2/r0": {"pool": "chat-h100"}}}
+    with Running(scratch / "agent", world):
+        shell = (AGENT if name in OPTIONS else "") + READ_ONLY
+        told = play([*UNSHARE, shell, str(scratch), *command], environment(programs, scratch))
     recap = dict(re.findall(r"^(\S+) +: ok=([1-9]\d*) .* failed=0 ", told, re.MULTILINE))
     assert set(recap) >= REACHED.get(name, {"gpu1", "gpu4"})

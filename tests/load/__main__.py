@@ -10,11 +10,12 @@ import pathlib
 import signal
 import ssl
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from . import report
 from .http import Server
-from .run import Load, Mix, Runner
+from .request import Ask
+from .run import Load, Mix, Runner, Series, series
 
 
 def _mix(text: str) -> Mix:
@@ -24,6 +25,16 @@ def _mix(text: str) -> Mix:
         low, _sep, high = span.partition("-")
         spans.append((int(low), int(high or low), float(weight or 1)))
     return tuple(spans)
+
+
+def _write_series(path: str, recorded: Series) -> None:
+    rows = [json.dumps({"at": round(at, 6), **asdict(ask)}) for at, ask in recorded]
+    pathlib.Path(path).write_text("\n".join(rows) + "\n")
+
+
+def _read_series(path: str) -> Series:
+    rows = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+    return tuple((row.pop("at"), Ask(**row)) for row in rows)
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,7 +58,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--new-connections", action="store_true", help="one connection for each request")
     parser.add_argument("--timeout", type=float, default=120, help="seconds for a whole request")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--record", metavar="FILE", help="write the arrivals of the open loop: a JSON line for each")
+    parser.add_argument("--replay", metavar="FILE", help="arrivals from a file instead of rate, mixes and count")
+    parser.add_argument("--mirror", action="store_true", help="open loop: send every arrival to every URL at once")
     parser.add_argument("--out", help="write the result as JSON")
+    parser.add_argument("--requests-out", metavar="FILE", help="write a JSON line for each request, as it ended")
     parser.add_argument(
         "--allow-begun",
         "--allow-truncated-after-first-byte",
@@ -78,11 +93,23 @@ def main() -> int:
         chat=not arguments.completions,
         timeout=arguments.timeout,
         seed=arguments.seed,
+        series=_read_series(arguments.replay) if arguments.replay else (),
+        mirrored=arguments.mirror,
     )
+    if arguments.record:
+        _write_series(arguments.record, tuple(series(load)))
     runner = Runner(servers, load, arguments.model, pathlib.Path(arguments.key_file).read_text().strip())
     seconds = asyncio.run(_run(runner))
-    result = {"load": asdict(load), "urls": arguments.url, **report.summary(runner.outcomes, seconds)}
+    told = asdict(replace(load, series=()))
+    result = {"load": told, "urls": arguments.url, **report.summary(runner.outcomes, seconds)}
+    if len(arguments.url) > 1:
+        result["by_url"] = {
+            url: report.summary([one for one in runner.outcomes if one.url == url], seconds) for url in arguments.url
+        }
     print(report.text(result))
+    if arguments.requests_out:
+        rows = [json.dumps(report.row(outcome)) for outcome in runner.outcomes]
+        pathlib.Path(arguments.requests_out).write_text("\n".join(rows) + "\n")
     if arguments.out:
         pathlib.Path(arguments.out).write_text(json.dumps(result, indent=1) + "\n")
     begun = result["failed"] - result["failed_before_first_byte"]

@@ -66,6 +66,13 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     }
 
 
+def row(outcome: Outcome) -> dict[str, Any]:
+    """Return one request: when it started (seconds since the epoch), what became of it, and its times in seconds."""
+    told = {"start": round(outcome.start, 3), "seconds": round(outcome.seconds, 4), "url": outcome.url}
+    told |= {"verdict": outcome.verdict, "began": outcome.began, "ttft": outcome.ttft, "stream": outcome.ask.stream}
+    return {**told, "tokens": outcome.ask.tokens, "request_id": outcome.request_id}
+
+
 def text(result: dict[str, Any]) -> str:
     """Return a few lines for people."""
     counts = {name: result[name] for name in ("requests", "streamed", "seconds", "good", "failed")}

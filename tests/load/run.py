@@ -17,6 +17,9 @@ PROGRESS_SECONDS = 10
 # Spans with weights: ((4, 32, 9), (600, 800, 1)) is nine short ones for each long one.
 Mix = tuple[tuple[int, int, float], ...]
 
+# Arrivals: seconds from the begin, and what is asked then.
+Series = tuple[tuple[float, Ask], ...]
+
 
 @dataclass(frozen=True)
 class Load:
@@ -33,6 +36,8 @@ class Load:
     chat: bool = True
     timeout: float = 120
     seed: int = 1
+    series: Series = ()  # arrivals that were recorded; they stand for rate, mix and count
+    mirrored: bool = False  # open loop: every arrival goes to every server, at once
 
 
 def asks(load: Load) -> Iterator[Ask]:
@@ -58,6 +63,11 @@ def arrivals(load: Load) -> Iterator[float]:
         yield at
 
 
+def series(load: Load) -> Iterator[tuple[float, Ask]]:
+    """Yield the arrivals of an open loop, recorded ones or new."""
+    yield from load.series or zip(arrivals(load), asks(load))
+
+
 class Runner:
     """Sends the load to the servers in turn and keeps every outcome."""
 
@@ -75,15 +85,16 @@ class Runner:
         """Send everything and return the seconds that it took."""
         begin = time.monotonic()
         progress = asyncio.create_task(self._progress(begin))
-        await (self._closed(begin) if self.load.rate is None else self._open(begin))
+        closed = self.load.rate is None and not self.load.series
+        await (self._closed(begin) if closed else self._open(begin))
         progress.cancel()
         for server in self.servers:
             for connection in server.idle:
                 connection.close()
         return time.monotonic() - begin
 
-    async def _one(self, ask: Ask, lag: float | None = None) -> None:
-        server = self.servers[self.sent % len(self.servers)]
+    async def _one(self, ask: Ask, lag: float | None = None, server: Server | None = None) -> None:
+        server = server or self.servers[self.sent % len(self.servers)]
         self.sent += 1
         outcome = await perform(server, ask, self.model, self.key, self.load.timeout)
         outcome.lag = lag
@@ -103,15 +114,17 @@ class Runner:
 
     async def _open(self, begin: float) -> None:
         running: set[asyncio.Task[None]] = set()
-        for ask, at in zip(asks(self.load), arrivals(self.load)):
+        targets = self.servers if self.load.mirrored else [None]
+        for at, ask in series(self.load):
             if at > self.load.seconds:
                 break
             await asyncio.sleep(max(0, begin + at - time.monotonic()))
             if self.stopped:
                 break
-            task = asyncio.create_task(self._one(ask, time.monotonic() - begin - at))
-            running.add(task)
-            task.add_done_callback(running.discard)
+            for server in targets:
+                task = asyncio.create_task(self._one(ask, time.monotonic() - begin - at, server))
+                running.add(task)
+                task.add_done_callback(running.discard)
         await asyncio.gather(*running)
 
     async def _progress(self, begin: float) -> None:

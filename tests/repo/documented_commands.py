@@ -117,6 +117,14 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-playbook -i my-fleet llmops.vllm.site --tags balancers": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.status": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.status -e llmops_status_file=status.json": (_TASKS, OnHosts()),
+    'ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1/r0 -e llmops_reason="new kernel"': (
+        _TASKS,
+        There("tests/repo/test_drain.py", "llmops_target=gpu1/r0", '"drain"', "llmops_reason="),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.undrain -e llmops_target=gpu1/r0": (
+        _TASKS,
+        There("tests/repo/test_drain.py", "llmops_target=gpu1/r0", '"undrain"'),
+    ),
     # a replica by hand
     'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active"': (_HOSTS, _ACTIVATE),
     'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active release=3f2a9c01d4e7"': (

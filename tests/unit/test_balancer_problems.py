@@ -16,6 +16,7 @@ BACKEND_KEY = "backend-0123456789-0123456789-0123"
 def settings(**changes):
     base = {
         "advert_interval": 0.2,
+        "agent_port": 9177,
         "backend_keys": [BACKEND_KEY],
         "certificate_pem": CERTIFICATE,
         "client_keys": [{"name": "front", "key": CLIENT_KEY}],
@@ -24,8 +25,12 @@ def settings(**changes):
         "key_pem": KEY,
         "members": [{"name": "lb1", "address": "192.0.2.11"}, {"name": "lb2", "address": "192.0.2.12"}],
         "pools": [
-            {"name": "chat", "replicas": [{"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000}]},
-            {"name": "short", "replicas": [{"id": "gpu2/r0", "address": "192.0.2.22", "port": 8000}]},
+            {"name": "chat", "model_name": "m", "replicas": [{"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000}]},
+            {
+                "name": "short",
+                "model_name": "m",
+                "replicas": [{"id": "gpu2/r0", "address": "192.0.2.22", "port": 8000}],
+            },
         ],
         "port": 443,
         "status_port": 8081,
@@ -40,7 +45,7 @@ def settings(**changes):
 
 
 def pool(name, *replicas):
-    return {"name": name, "replicas": [{"id": i, "address": a, "port": p} for i, a, p in replicas]}
+    return {"name": name, "model_name": "m", "replicas": [{"id": i, "address": a, "port": p} for i, a, p in replicas]}
 
 
 def clients(*entries):
@@ -54,6 +59,11 @@ CASES = [
     ({"client_keys": clients(("a", "abcDEF.-_~+/0123==", "short"))}, None),
     ({"backend_keys": [BACKEND_KEY, "short"]}, None),  # only the first is sent
     ({"http_port": 443}, r"llm_balancer_http_port is 443, already taken by llm_balancer_port"),
+    ({"agent_port": 8081}, r"llm_balancer_agent_port is 8081, already taken by llm_balancer_status_port"),
+    (
+        {"pools": [{"name": "chat", "replicas": [{"id": "a/r0", "address": "192.0.2.1", "port": 1}]}]},
+        r"pool 'chat' without model_name",
+    ),
     ({"status_port": 70000}, r"llm_balancer_status_port is 70000"),
     ({"pools": []}, r"llm_balancer_pools is empty"),
     ({"pools": [pool("chat")]}, r"has pool 'chat' without a replica"),

@@ -440,3 +440,117 @@ def test_serves_hundreds_of_streams_at_once(start: Callable[..., Fake]) -> None:
     assert all(connection.getresponse().read().endswith(b"[DONE]\n\n") for connection in connections)
     with contextlib.suppress(http.client.HTTPException):
         assert fake.busy() == (0, 0)
+
+
+def test_stalled_engine_stands_still_and_goes_on_by_itself(start: Callable[..., Fake]) -> None:
+    fake = start()
+    fake.fault("stall", seconds=1.2)
+    time.sleep(0.2)
+    connection, begin = fake.post(1), time.monotonic()
+    await_that(lambda: fake.busy() == (1, 0), "the request hangs")
+    assert [fake.get(path) for path in ("/health", "/metrics")] == [200] * 2
+    assert connection.getresponse().status == 200
+    assert 0.7 < time.monotonic() - begin < 5
+
+
+def test_stalled_server_answers_nothing_and_goes_on_by_itself(start: Callable[..., Fake]) -> None:
+    fake = start()
+    fake.fault("stall_server", seconds=1.2)
+    time.sleep(0.3)
+    begin = time.monotonic()
+    assert fake.get("/health") == 200
+    assert 0.5 < time.monotonic() - begin < 5
+    assert fake.complete(1)[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["stall", "stall_server"])
+def test_stalls_repeat_until_their_time_is_over(start: Callable[..., Fake], kind: str) -> None:
+    fake = start()
+    fake.fault(kind, seconds=0.3, every=0.7, **{"for": 3})
+    slow, begin = 0, time.monotonic()
+    while time.monotonic() - begin < 4.5:
+        asked = time.monotonic()
+        assert fake.complete(1)[0] == 200
+        slow += time.monotonic() - asked > 0.15
+    assert 2 <= slow <= 7
+    quick = time.monotonic()
+    assert [fake.complete(1)[0] for _turn in range(10)] == [200] * 10
+    assert time.monotonic() - quick < 2
+
+
+def test_stalls_that_would_overlap_are_refused(start: Callable[..., Fake]) -> None:
+    status, text = start().call("POST", "/fake/fault", {"kind": "stall", "seconds": 3, "every": 2})
+    assert (status, "more than seconds" in text) == (400, True)
+
+
+def raw(fake: Fake, path: str, limit: float) -> bytes:
+    """What comes within so many seconds, whatever it is."""
+    found = b""
+    with socket.create_connection(("127.0.0.1", fake.port), 5) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.settimeout(limit)
+        until = time.monotonic() + limit
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < until and (piece := client.recv(1 << 16)):
+                found += piece
+    return found
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/v1/completions"])
+def test_hostile_answers(start: Callable[..., Fake], path: str) -> None:
+    fake = start()
+    fake.fault("huge_headers")
+    assert 1000000 < len(raw(fake, path, 5).partition(b"\r\n\r\n")[0]) < 1100000
+    fake.fault("endless_body")
+    assert len(raw(fake, path, 0.6)) > 100000
+    fake.fault("bad_chunks")
+    assert b"zz\r\n" in raw(fake, path, 5)
+    fake.fault("slow_body")
+    head, _sep, body = raw(fake, path, 0.6).partition(b"\r\n\r\n")
+    assert (b"content-length: 1000" in head, body) == (True, b" ")
+    fake.fault("none")
+    assert fake.get("/health") == 200
+
+
+def test_endless_body_ends_with_its_client(start: Callable[..., Fake]) -> None:
+    fake = start()
+    before = fake.metric("process_open_fds")
+    fake.fault("endless_body")
+    raw(fake, "/metrics", 0.3)
+    fake.fault("none")
+    await_that(lambda: fake.metric("process_open_fds") <= before, "the connection is closed")
+
+
+def test_slow_can_have_other_slots(start: Callable[..., Fake]) -> None:
+    fake = start(**{"max-num-seqs": 1})
+    fake.fault("slow", itl_factor=2, slots=3)
+    connections = [fake.post(500) for _turn in range(4)]
+    await_that(lambda: fake.busy() == (3, 1), "three run")
+    fake.fault("none")
+    for connection in connections[:3]:
+        connection.close()
+    await_that(lambda: fake.busy() == (1, 0), "the last one runs")
+    connections[3].close()
+
+
+def test_histograms_tell_the_slowness_that_clients_see(start: Callable[..., Fake]) -> None:
+    fake = start({"FAKE_VLLM_TTFT_MS": "20"})
+    fake.fault("slow", ttft_factor=30)
+    begin = time.monotonic()
+    assert fake.complete(1)[0] == 200
+    seen = time.monotonic() - begin
+    labels = '{engine="0",model_name="m"}'
+    assert fake.metric(f"vllm:time_to_first_token_seconds_count{labels}") == 1
+    told = fake.metric(f"vllm:time_to_first_token_seconds_sum{labels}")
+    assert 0.6 <= told <= seen
+    assert seen - told < 0.2
+
+
+def test_histograms_tell_the_time_in_the_queue(start: Callable[..., Fake]) -> None:
+    fake = start(**{"max-num-seqs": 1})
+    first, second = fake.post(60), fake.post(1)
+    assert [connection.getresponse().status for connection in (first, second)] == [200, 200]
+    labels = '{engine="0",model_name="m"}'
+    assert fake.metric(f"vllm:request_queue_time_seconds_count{labels}") == 2
+    assert fake.metric(f"vllm:request_queue_time_seconds_sum{labels}") > 0.4
+    assert fake.metric(f"vllm:time_to_first_token_seconds_sum{labels}") > 0.4

@@ -206,3 +206,12 @@ def test_two_keys_of_one_client_are_a_rotation() -> None:
     hostvars, groups = fleet()
     hostvars["lb1"]["llmops_client_keys"] = [{"name": "a", "key": "s" * 20}, {"name": "a", "key": "t" * 20}]
     assert _fleet_check.messages(hostvars, groups) == []
+
+
+def test_absent_replicas_are_named_by_entry_and_by_host():
+    hostvars = {
+        "gpu1": {"vllm_replicas": [{"name": "a"}, {"name": "b", "state": "absent"}]},
+        "gpu2": {"vllm_state": "absent", "vllm_gpus": 2},
+        "gpu3": {},
+    }
+    assert _fleet.absent(hostvars, hostvars) == ["gpu1/b", "gpu2/r0", "gpu2/r1"]

@@ -304,6 +304,12 @@ FAULTS: dict[str, tuple[str, str]] = {  # verdicts of a streamed and of a plain 
     "freeze_worker": ("timeout", "timeout"),
     "hang_after_accept": ("timeout", "timeout"),
     "slow": (GOOD, GOOD),
+    "stall": (GOOD, GOOD),
+    "stall_server": (GOOD, GOOD),
+    "huge_headers": ("truncated", "garbage"),
+    "endless_body": ("timeout", "timeout"),
+    "bad_chunks": ("truncated", "truncated"),
+    "slow_body": ("timeout", "timeout"),
 }
 
 

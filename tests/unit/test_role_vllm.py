@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
+import subprocess
+import sys
 from typing import Any
 
 import jinja2
@@ -62,6 +65,38 @@ def test_firewall_replaces_its_own_table_only() -> None:
     assert "elements = { 8000, 8001 }" in text
     assert "elements = { 192.0.2.11, 192.0.2.128/25 }" in text
     assert text.count("elements") == 2  # an empty set has none
+
+
+def test_watchdog_has_the_rights_of_its_job_and_no_others() -> None:
+    unit = render("vllm-watchdog.service.j2").splitlines()
+    assert "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN" in unit
+    for line in ("Type=oneshot", "ProtectSystem=strict", "NoNewPrivileges=yes", "StateDirectoryMode=0700",
+                 "RuntimeDirectoryPreserve=yes", "DeviceAllow=/dev/nvidiactl rw"):  # fmt: skip
+        assert line in unit
+    # it must see the replicas' processes
+    assert not [
+        line for line in unit if line.startswith(("ProtectProc", "ProcSubset", "PrivateDevices", "PrivateUsers"))
+    ]
+    assert "OnUnitInactiveSec=10" in render("vllm-watchdog.timer.j2").splitlines()
+
+
+def test_watchdog_starts_from_the_files_that_the_role_copies(tmp_path: pathlib.Path) -> None:
+    source = ROLE.parents[1] / "plugins" / "module_utils"
+    for name in VARS["__vllm_watchdog_files"]:
+        copy = tmp_path / "code" / VARS["__vllm_watchdog_package"] / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text((source / name).read_text())
+    own = {"id": "gpu1/r0", "name": "r0", "unit": "vllm@r0.service", "pool": "chat", "url": "http://127.0.0.1:1"}
+    agent = {"name": "lb1", "address": "127.0.0.1", "port": 1}
+    config = {"api": 1, "agents": [agent], "replicas": [own], "run": str(tmp_path / "run")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    start = re.search(r"^ExecStart=\S+ -m (\S+) \S+$", render("vllm-watchdog.service.j2"), re.MULTILINE)
+    assert start is not None
+    command = [sys.executable, "-m", start.group(1), str(tmp_path / "config.json")]
+    environment = {"PYTHONPATH": str(tmp_path / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["event"] == "agent_silent"
 
 
 def test_locks_have_hashes_and_name_no_host() -> None:

@@ -30,6 +30,72 @@ def test_a_host_that_could_not_be_asked_is_a_row_that_says_so() -> None:
 
 def test_table_shows_zero_as_zero_and_unknown_as_a_dash() -> None:
     lines = _status.table(_status.rows(REPLICAS, SEEN))
-    assert lines[1].split() == ["g1/r0", "chat", "abc", "def", "llama", "6f6073b42301", "ok", "0", "2", "26%"]
-    assert lines[2].split() == ["g2/r0", "chat", "-", "-", "-", "-", "unreachable", "-", "-", "-"]
+    assert lines[1].split() == ["g1/r0", "chat", "abc", "def", "llama", "6f6073b42301", "ok", "-", "-", "0", "2", "26%"]
+    assert lines[2].split() == ["g2/r0", "chat", "-", "-", "-", "-", "unreachable", "-", "-", "-", "-", "-"]
     assert "g2/r0: Connection timed out" in lines
+
+
+def told(state: str = "present", problems: tuple[str, ...] = (), **replicas: dict[str, Any]) -> dict[str, Any]:
+    way = {"administrative": "active", "in_rotation": True, "health": "up", "reason": "", "note": "", "inflight": 0}
+    return {
+        "status": {
+            "agent": {"engine": "nginx_lua"},
+            "balancer": {"state": state},
+            "engine": {"alive": True, "confirmed": True, "reason": ""},
+            "membership": {"problems": list(problems)},
+            "replicas": [{"id": f"{host}/r0", **way, **about} for host, about in replicas.items()],
+        }
+    }
+
+
+DRAINED = {"administrative": "drained", "in_rotation": False, "note": "kernel (alice)"}
+DOWN = {"in_rotation": False, "health": "down", "reason": "connection refused"}
+
+
+def shown(seen: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
+    lines = _status.table(_status.rows(REPLICAS, SEEN, seen), _status.balancers(seen))
+    return [line.split()[-5:-3] for line in lines[1:4]], lines[4:]
+
+
+def test_where_balancers_agree_the_table_has_one_word() -> None:
+    both = told(g1={}, g2=DRAINED, g3=DOWN)
+    cells, notes = shown({"lb1": both, "lb2": both})
+    assert cells == [["no", "yes"], ["yes", "no"], ["no", "no"]]
+    assert "g2/r0: drained: kernel (alice)" in notes
+    assert "g3/r0: out of rotation: connection refused" in notes
+
+
+def test_where_they_differ_it_names_them() -> None:
+    cells, notes = shown({"lb1": told(g1=DRAINED, g2={}, g3={}), "lb2": told(g1={}, g2=DOWN, g3={})})
+    assert cells == [["lb1", "lb2"], ["no", "lb1"], ["no", "yes"]]
+    assert "g1/r0: drained: kernel (alice) (at lb1)" in notes
+    assert "g2/r0: out of rotation: connection refused (at lb2)" in notes
+
+
+def test_a_balancer_that_does_not_answer_is_a_line_below_the_table() -> None:
+    cells, notes = shown({"lb1": told(g1={}), "lb2": {"msg": "the agent does not run"}, "lb3": {}})
+    assert cells == [["no", "yes"], ["-", "-"], ["-", "-"]]
+    assert notes[-2:] == ["lb2: does not answer: the agent does not run", "lb3: does not answer: it was not asked"]
+
+
+def test_troubles_of_a_balancer_are_told() -> None:
+    seen = told("away", ("site.json is no JSON",), g1={})
+    seen["status"]["engine"] = {"alive": False, "confirmed": False, "reason": "connection refused"}
+    assert shown({"lb1": seen})[1][-3:] == [
+        "lb1: is away, by an operator",
+        "lb1: its engine is dead: connection refused",
+        "lb1: site.json is no JSON",
+    ]
+
+
+def test_rows_keep_for_programs_how_each_balancer_treats_a_replica() -> None:
+    row = _status.rows(REPLICAS, SEEN, {"lb1": told(g1=DRAINED), "lb2": {}})[0]
+    assert row["balancers"]["lb1"]["administrative"] == "drained"
+    assert list(row["balancers"]) == ["lb1"]
+    assert _status.balancers({"lb1": told()})[0] == {
+        "name": "lb1",
+        "answers": True,
+        "state": "present",
+        "engine": "nginx_lua",
+        "problems": [],
+    }

@@ -18,6 +18,7 @@ LABEL = "llmops.sandbox"
 NETWORK = "llmops-sandbox"
 SUBNET = "172.30.77.0/24"
 GATEWAY = "172.30.77.1"
+VIRTUAL_ADDRESS = "172.30.77.100"  # held by one of the balancers
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import pathlib
 import secrets
 
-from .layout import BALANCERS, PKI, SECRETS
+from .layout import BALANCERS, PKI, SECRETS, VIRTUAL_ADDRESS
 
 _DAYS = 30
 _RENEW_DAYS = 7
@@ -33,7 +33,7 @@ def client_key(name: str) -> str:
 
 
 def ensure_certificate(directory: pathlib.Path) -> None:
-    """Make ``ca.crt``, ``server.crt`` and ``server.key`` there, unless a certificate of theirs is valid for a week."""
+    """Make ``ca.crt``, ``server.crt`` and ``server.key`` there, unless one for our addresses is valid for a week."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,9 +41,12 @@ def ensure_certificate(directory: pathlib.Path) -> None:
 
     now = datetime.datetime.now(datetime.timezone.utc)
     server = directory / "server.crt"
+    addresses = [ipaddress.ip_address(text) for text in (*(host.address for host in BALANCERS), VIRTUAL_ADDRESS)]
     if server.exists() and (directory / "server.key").exists():
-        end = x509.load_pem_x509_certificate(server.read_bytes()).not_valid_after_utc
-        if end - now > datetime.timedelta(days=_RENEW_DAYS):
+        found = x509.load_pem_x509_certificate(server.read_bytes())
+        named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        covered = set(addresses) <= set(named.get_values_for_type(x509.IPAddress))
+        if covered and found.not_valid_after_utc - now > datetime.timedelta(days=_RENEW_DAYS):
             return
     directory.mkdir(parents=True, exist_ok=True)
 
@@ -75,7 +78,7 @@ def ensure_certificate(directory: pathlib.Path) -> None:
         .sign(ca_key, hashes.SHA256())
     )
     names: list[x509.GeneralName] = [x509.DNSName("llm.example.com"), x509.DNSName("localhost")]
-    names += [x509.IPAddress(ipaddress.ip_address(host.address)) for host in BALANCERS]
+    names += [x509.IPAddress(address) for address in addresses]
     leaf = (
         certificate("llm.example.com", server_key, ca.subject)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 API = 1  # of the control socket and of what agents tell each other; a mismatch is refused before the first drain
@@ -68,7 +69,6 @@ class Verdict:
     held: bool  # it would be out, but the floor or the panic rule keeps it in
     since: float  # wall-clock second (time.time) of the last change
     wedged_since: float | None  # wall-clock second since which nothing was generated though work was there
-    numbers: dict[str, Any] = field(default_factory=dict)  # the last measurements, for `explain`
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class View:
     retry_percent: float = 20  # second tries of a pool, as a share of its requests
     retry_burst: int = 20  # second tries of a pool that are allowed besides
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A digest of the meaning, by which an engine confirms the view."""
         text = json.dumps(self.document(), sort_keys=True)
@@ -118,7 +118,7 @@ class View:
             "slow_start": self.slow_start,
             "retry_percent": self.retry_percent,
             "retry_burst": self.retry_burst,
-            "peers": [asdict(peer) for peer in self.peers],
+            "peers": [dict(vars(peer)) for peer in self.peers],
         }
 
     def text(self) -> str:

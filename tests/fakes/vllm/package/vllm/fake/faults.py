@@ -6,7 +6,9 @@ import os
 import signal
 from typing import Any
 
+from vllm.fake import hostile
 from vllm.fake.engine import Engine
+from vllm.fake.stalls import Stalls
 
 # What a kind changes is done where it shows; the kinds below only need a name.
 _SHOWN = ["none", "error_500", "reject", "garbage", "hang_after_accept", "sse_error", "stop_early", "short_count"]
@@ -17,9 +19,12 @@ _SIGNALS = {
     "die": (signal.SIGKILL, False),
     "die_worker": (signal.SIGKILL, True),
 }
-KINDS = [*_SHOWN, *_SIGNALS, "slow", "leak", "kv_leak"]
+_STALLS = ("stall", "stall_server")
+KINDS = [*_SHOWN, *_SIGNALS, "slow", "leak", "kv_leak", *_STALLS, *hostile.ANSWERS]
 _AT_START = ["dies_at_start", "dies_after_start"]
-_OPTIONS = {"slow": {"factor", "ttft_factor", "itl_factor"}, "leak": {"mib"}, "kv_leak": {"share"}}
+_OPTIONS = {"slow": {"factor", "ttft_factor", "itl_factor", "slots"}, "leak": {"mib"}, "kv_leak": {"share"}}
+_OPTIONS |= {kind: {"seconds", "every", "for"} for kind in _STALLS}
+_STALL_SECONDS, _STALLS_LAST = 3.5, 1800.0
 
 
 class Faults:
@@ -28,7 +33,9 @@ class Faults:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.kind = "none"
+        self._slots = engine.slots
         self._leaked: list[bytearray] = []
+        self._stalls = Stalls(engine.process, self._over)
         first = os.environ.get("FAKE_VLLM_FAULT", "none")
         if first in _AT_START:
             self.kind = first
@@ -52,15 +59,25 @@ class Faults:
         elif kind == "slow":
             engine.speed.first_factor = options.get("ttft_factor", factor)
             engine.speed.step_factor = options.get("itl_factor", factor)
+            engine.slots = int(options.get("slots", self._slots))
         elif kind == "leak":
             self._leaked.append(bytearray(b"x" * (int(options.get("mib", 64)) << 20)))
         elif kind == "kv_leak":
             engine.kv_leaked = int(engine.kv_tokens * options.get("share", 0.5))
+        elif kind in _STALLS:
+            seconds, every = options.get("seconds", _STALL_SECONDS), options.get("every", 0.0)
+            self._stalls.begin(seconds, kind == "stall_server", every, options.get("for", _STALLS_LAST))
         engine.wrong = kind == "wrong_answers"
+
+    def _over(self) -> None:
+        self.kind = "none"
 
     def _normal(self) -> None:
         engine = self.engine
+        if self.kind in _STALLS:
+            self._stalls.end()
         if self.kind in ("freeze_engine", "freeze_worker"):
             engine.process.signal(signal.SIGCONT, both=True)
         engine.speed.first_factor = engine.speed.step_factor = 1.0
         engine.kv_leaked = 0
+        engine.slots = self._slots

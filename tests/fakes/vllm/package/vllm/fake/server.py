@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from vllm import __version__
-from vllm.fake import completions, http
+from vllm.fake import completions, hostile, http
 from vllm.fake.completions import Ask, Refused
 from vllm.fake.engine import Engine, EngineDead, Generation
 from vllm.fake.faults import Faults
@@ -83,6 +83,9 @@ class Server:
             self._send(writer, request, *self._switch(request), begin)
         elif self.faults.kind == "hang_after_accept":
             await self.over.wait()
+            return False
+        elif self.faults.kind in hostile.ANSWERS:
+            await hostile.ANSWERS[self.faults.kind](writer)
             return False
         elif self.keys and request.path.startswith(_GUARDED) and not self._authorized(request):
             self._send(writer, request, 401, http.answer(401, {"error": "Unauthorized"}), begin)

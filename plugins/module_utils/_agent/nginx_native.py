@@ -1,0 +1,6 @@
+"""stub"""
+
+
+class NginxNative:
+    def __init__(self, **k):
+        pass

@@ -1,0 +1,368 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was measured of one replica, and what that means for this replica alone.
+
+No rule here knows of other replicas: whether a bad one really leaves is the pool's decision (``judge``).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Due, Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Administrative, Observed, Scrape
+
+Kind = Literal["fact", "judgement"]
+ConnectWord = Literal["ok", "refused", "timeout", "broken"]
+
+_FAILURES_IN_ROW = 3  # that the engine saw, after which completions are asked for at once
+_KV_HELD = 0.5  # share of the KV cache that nobody should hold while nothing runs
+_KV_SCRAPES = 3
+_MEMORY_FACTOR, _MEMORY_BYTES, _WARM_UP_SECONDS = 1.5, 1 << 30, 60.0
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Why a replica should be out. ``wedged`` is set when it generates nothing although it should."""
+
+    kind: Kind
+    reason: str
+    since: float
+    wedged: bool = False
+
+
+class ReplicaHealth:
+    """The measurements of one replica and their meaning. Times are those of the judge's clock."""
+
+    def __init__(self, ident: str, limits: Limits, now: float, in_rotation: bool) -> None:
+        self.id, self._limits, self._born = ident, limits, now
+        self.administrative: Administrative = "active"
+        self.bad: Bad | None = None if in_rotation else Bad("fact", "not yet probed", now)
+        self.degraded = ""
+        self.latency: float | None = None
+        self.still_since: float | None = None  # work is there and no step is made, since then at the latest
+        self.scrape: Scrape | None = None
+        # phases: probes of many replicas are spread, those of one follow their interval
+        phase = zlib.crc32(ident.encode()) % 1000 / 1000
+        self._next_connect = now + phase * limits.connect_interval
+        self._next_scrape = now + phase * limits.scrape_interval
+        self._next_completion = now + (phase * limits.completion_interval if in_rotation else 0)
+        self._first_time = not in_rotation
+        self._good = 0
+        self._ejections: deque[float] = deque()
+        self._connect: ConnectWord | None = None
+        self._connects_bad = 0
+        self._reached = now  # last sign of life of any kind
+        self._answered = now  # last answer of the program
+        self._scraped_ok: bool | None = None
+        self._scrape_ended = now
+        self._completion: tuple[str, float, int] | None = None  # word, seconds, status
+        self._completion_at = now
+        self._completions_bad = 0
+        # Begin and end of a completion that timed out: a reading that begins later decides what that means.
+        self._timed_out: tuple[float, float] | None = None
+        self._observed = Observed()
+        self._window: deque[tuple[float, Scrape]] = deque()
+        self._slow = 0
+        self._slow_at = now
+        self._kv_held = 0
+        self._least_memory: int | None = None
+
+    # --- when to probe
+
+    def due(self) -> Due:
+        """When the next probes start."""
+        completion: float | None = self._next_completion
+        if self.administrative == "drained" or self._connect in ("refused", "timeout", "broken"):
+            completion = None  # nobody would answer, or nobody wants to know
+        return Due(self._next_connect, self._next_scrape, completion)
+
+    def hurry(self, now: float, connect: bool = False, scrape: bool = False, completion: bool = False) -> None:
+        """Ask for probes at once."""
+        if connect:
+            self._next_connect = min(self._next_connect, now)
+        if scrape:
+            self._next_scrape = min(self._next_scrape, now)
+        if completion:
+            self._next_completion = min(self._next_completion, now)
+
+    @property
+    def probed(self) -> bool:
+        """Whether every probe has ended once, or cannot."""
+        if self._connect is None:
+            return False
+        return self._connect != "ok" or (self._scraped_ok is not None and self._completion is not None)
+
+    # --- what probes told
+
+    def connected(self, word: ConnectWord, now: float) -> None:
+        """A connect ended."""
+        self._connect = word
+        if word == "ok":
+            self._connects_bad, self._reached = 0, now
+            self._next_connect = now + self._limits.connect_interval
+            return
+        self._connects_bad += 1
+        self._next_connect = now + (
+            self._limits.connect_again if self._connects_bad == 1 else self._limits.connect_interval
+        )
+        if word == "refused":
+            self._reached = now
+        if self._connects_bad >= 2:
+            if word == "refused":
+                self._condemn("fact", "connections are refused", now)
+            else:
+                self._condemn("judgement", f"connects get no answer ({word})", now)
+
+    def scraped(self, scrape: Scrape | None, word: str, began: float, now: float) -> None:
+        """A reading of /metrics ended."""
+        self._scraped_ok = scrape is not None
+        self._next_scrape = began + self._limits.scrape_interval
+        if word in ("refused", "broken"):
+            self.hurry(now, connect=True)
+        if word in ("ok", "garbage"):
+            self._reached = self._answered = now
+        if scrape is None:
+            if word == "timeout" and self._answered < began:
+                self._condemn("judgement", f"no answer for {now - began:.1f} s", now, wedged_at=began)
+                self._next_scrape = now
+            return
+        self._progress(scrape, began, now)
+        self._memory(scrape, now)
+        self._keep(scrape, now)
+        self.scrape, self._scrape_ended = scrape, now
+        if self._timed_out is not None:
+            if began >= self._timed_out[1]:
+                self._after_time_out(self._timed_out[0], now)
+            else:
+                self.hurry(now, scrape=True)
+
+    def completed(self, word: str, seconds: float, status: int, began: float, now: float) -> None:
+        """A completion ended."""
+        self._completion, self._completion_at = (word, round(seconds, 3), status), now
+        waiting = self.bad is not None or self._slow > 0
+        self._next_completion = now + (self._limits.return_interval if waiting else self._limits.completion_interval)
+        if word in ("refused", "broken"):
+            self._good = 0
+            self.hurry(now, connect=True)
+        if word in ("ok", "busy", "error", "garbage"):
+            self._reached = self._answered = now
+        if word == "ok":
+            self._completions_bad = 0
+            self.still_since = None
+            return
+        self._good = 0
+        if word == "busy":
+            self._refused_work(now)
+        elif word == "timeout":
+            self._timed_out = (began, now)
+            self.hurry(now, scrape=True, connect=True)
+        elif word in ("error", "garbage"):
+            self._failed(f"completions get {f'HTTP {status}' if word == 'error' else 'nonsense'}", now)
+        elif word == "broken":
+            self._failed("completions break off", now)
+
+    def good_round(self, limit: float, now: float) -> bool:
+        """Count a completion that has just ended well towards the return; True when it is complete.
+
+        ``limit``: seconds that a completion of a replica that was slow may take.
+        """
+        seconds = self._completion[1] if self._completion else limit
+        if self._connect != "ok" or not self._scraped_ok or seconds > limit:
+            self._good = 0
+            return False
+        self._good += 1
+        if self._good < self._rounds_needed(now):
+            return False
+        self.bad, self._first_time, self._good, self._slow, self.latency = None, False, 0, 0, None
+        self._window.clear()
+        self._next_completion = now + self._limits.completion_interval
+        return True
+
+    def _rounds_needed(self, now: float) -> int:
+        if self._first_time:
+            return 1
+        while self._ejections and now - self._ejections[0] > self._limits.ejections_window:
+            self._ejections.popleft()
+        many = len(self._ejections) >= self._limits.ejections_many
+        return self._limits.good_rounds * (2 if many else 1)
+
+    def observed(self, seen: Observed, now: float) -> None:
+        """The engine's counters were read."""
+        before, self._observed = self._observed, seen
+        if seen.failed > before.failed:
+            self.hurry(now, completion=True, connect=seen.failed_in_row >= _FAILURES_IN_ROW)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        if self.bad is not None and self.bad.kind == "judgement" and self._connects_bad >= 2:
+            gone = now - self._reached
+            if gone >= self._limits.unreachable_is_fact:
+                self.bad = replace(self.bad, kind="fact", reason=f"no sign of life for {gone:.0f} s")
+
+    # --- rules
+
+    def _condemn(self, kind: Kind, reason: str, now: float, wedged_at: float | None = None) -> None:
+        """Say that the replica should be out; a fact outweighs a judgement, the first judgement stays."""
+        self._good = 0
+        if wedged_at is not None and self.still_since is None:
+            self.still_since = wedged_at
+        wedged = wedged_at is not None
+        if self.bad is None:
+            self._ejections.append(now)
+            self.bad = Bad(kind, reason, now, wedged)
+            self._next_completion = min(self._next_completion, now + self._limits.return_interval)
+        elif kind == "fact" and (self.bad.kind != "fact" or self._first_time):
+            self.bad = Bad(kind, reason, self.bad.since, False)
+        elif wedged and not self.bad.wedged and self.bad.kind == "judgement":
+            self.bad = replace(self.bad, reason=reason, wedged=True)
+
+    def _progress(self, scrape: Scrape, began: float, now: float) -> None:
+        last = self.scrape
+        if last is None or scrape.steps != last.steps:
+            self.still_since = None
+            return
+        if scrape.running + scrape.waiting == 0 or last.running + last.waiting == 0:
+            if self.bad is None or not self.bad.wedged:
+                self.still_since = None  # nothing to do is no standstill
+            return
+        # The counter was read between begin and end: what is sure is from the end of the one to the begin of the other.
+        if self.still_since is None:
+            self.still_since = self._scrape_ended
+        still = began - self.still_since
+        self._next_scrape = began + self._limits.suspicion_scrape
+        if still >= self._limits.silence:
+            reason = f"wedged: no step for {still:.1f} s, {scrape.running} running, {scrape.waiting} waiting"
+            self._condemn("judgement", reason, now, wedged_at=self.still_since)
+        elif self.bad is None and now - self._completion_at > self._limits.return_interval:
+            self.hurry(now, completion=True)
+
+    def _after_time_out(self, began: float, now: float) -> None:
+        self._timed_out = None
+        scrape, window = self.scrape, self._window
+        if scrape is None:
+            return
+        before = [older.steps for at, older in window if at <= began]
+        if before and before[-1] == scrape.steps:
+            reason = f"wedged: a completion got no token in {self._limits.probe_timeout:g} s, and no step was made"
+            self._condemn("judgement", reason, now, wedged_at=began)
+        elif scrape.waiting > 0:
+            self.degraded = f"busy: {scrape.waiting} waiting"
+        else:
+            self._failed(f"completions take over {self._limits.probe_timeout:g} s", now)
+
+    def _refused_work(self, now: float) -> None:
+        """A 503: busy where work is, a failure where none is."""
+        scrape = self.scrape
+        fresh = scrape is not None and now - self._scrape_ended <= 2 * self._limits.scrape_interval
+        if fresh and scrape is not None and scrape.running + scrape.waiting == 0:
+            self._failed("completions get HTTP 503 though nothing runs", now)
+        else:
+            self._completions_bad = 0
+            self.degraded = "busy: completions get HTTP 503"
+            self._next_completion = min(self._next_completion, now + self._limits.return_interval)
+
+    def _failed(self, reason: str, now: float) -> None:
+        self._completions_bad += 1
+        if self._completions_bad >= 2:
+            self._condemn("judgement", reason, now)
+        elif self.bad is None:
+            self._next_completion = now + self._limits.suspicion_interval
+
+    def _memory(self, scrape: Scrape, now: float) -> None:
+        idle = scrape.running + scrape.waiting == 0
+        self._kv_held = self._kv_held + 1 if idle and scrape.kv_usage > _KV_HELD else 0
+        size = scrape.resident_bytes
+        if size is not None and now - self._born >= _WARM_UP_SECONDS:
+            self._least_memory = min(size, self._least_memory or size)
+
+    def _keep(self, scrape: Scrape, now: float) -> None:
+        last = self._window[-1][1] if self._window else None
+        if last is not None and (scrape.ttft_count < last.ttft_count or scrape.steps < last.steps):
+            self._window.clear()  # the server was started anew
+            self._least_memory = None
+            self._born = now
+        self._window.append((now, scrape))
+        while len(self._window) > 2 and now - self._window[1][0] > self._limits.latency_window:
+            self._window.popleft()
+
+    def assess(self, now: float) -> None:
+        """Work out latency and what makes the replica degraded."""
+        self.latency = self._latency(now)
+        if self._completion is not None and self._completion[0] == "busy":
+            busy = self.degraded or "busy"
+        elif self.scrape is not None and self.scrape.waiting > 0 and self.degraded.startswith("busy"):
+            busy = self.degraded
+        else:
+            busy = ""
+        size, least = self.scrape.resident_bytes if self.scrape else None, self._least_memory
+        if busy:
+            self.degraded = busy
+        elif self.latency is not None and self.latency > self._limits.latency_degraded:
+            self.degraded = f"slow: {self.latency * 1000:.0f} ms to the first token"
+        elif self._kv_held >= _KV_SCRAPES and self.scrape is not None:
+            self.degraded = f"{self.scrape.kv_usage:.0%} of the KV cache is held by nobody"
+        elif size and least and size > least * _MEMORY_FACTOR and size - least > _MEMORY_BYTES:
+            self.degraded = f"process memory grew from {least >> 20} to {size >> 20} MiB"
+        else:
+            self.degraded = ""
+
+    def _latency(self, now: float) -> float | None:
+        """Seconds to the first token without the queue, over the window; of own completions where few others came."""
+        if len(self._window) >= 2:
+            first, last = self._window[0][1], self._window[-1][1]
+            count, queued = last.ttft_count - first.ttft_count, last.queue_count - first.queue_count
+            if count >= self._limits.latency_samples:
+                queue = (last.queue_sum - first.queue_sum) / queued if queued > 0 else 0.0
+                return max(0.0, (last.ttft_sum - first.ttft_sum) / count - max(0.0, queue))
+        fresh = now - self._completion_at <= 1.5 * self._limits.completion_interval
+        idle = self.scrape is not None and self.scrape.waiting == 0
+        if self._completion is not None and self._completion[0] == "ok" and fresh and idle:
+            return self._completion[1]
+        return None
+
+    def slow_against(self, limit: float, now: float) -> None:
+        """Compare the latency with what the pool allows; in the third evaluation in a row the replica should be out."""
+        if now - self._slow_at < 1.0:
+            return
+        self._slow_at = now
+        if self.bad is not None or self.latency is None or self.scrape is None:
+            return
+        if self.scrape.waiting > 0 or self.latency <= limit:
+            self._slow = 0
+            return
+        self._slow += 1
+        self.hurry(now + self._limits.return_interval, completion=True)
+        if self._slow >= self._limits.latency_evaluations:
+            self._slow = 0
+            milliseconds = self.latency * 1000
+            reason = f"slow: {milliseconds:.0f} ms to the first token, {limit * 1000:.0f} allowed by the others"
+            self._condemn("judgement", reason, now)
+
+    def numbers(self, now: float) -> dict[str, Any]:
+        """The last measurements, for people. Seconds since, bytes, requests."""
+        scrape = self.scrape
+        found: dict[str, Any] = {
+            "connect": self._connect,
+            "connects_failed_in_row": self._connects_bad,
+            "last_sign_of_life_seconds_ago": round(now - self._reached, 1),
+            "latency_ms": None if self.latency is None else round(self.latency * 1000),
+            "no_step_for_seconds": None if self.still_since is None else round(now - self.still_since, 1),
+            "good_rounds": self._good,
+            "good_rounds_needed": self._rounds_needed(now),
+            "engine_saw": {"good": self._observed.good, "failed": self._observed.failed}
+            | {"failed_in_row": self._observed.failed_in_row},
+        }
+        if self._completion is not None:
+            word, seconds, status = self._completion
+            found["completion"] = {"result": word, "seconds": seconds, "status": status}
+            found["completion"]["seconds_ago"] = round(now - self._completion_at, 1)
+        if scrape is not None:
+            names = ("running", "waiting", "steps", "kv_usage", "resident_bytes")
+            found["metrics"] = {name: getattr(scrape, name) for name in names}
+            found["metrics"]["seconds_ago"] = round(now - self._scrape_ended, 1)
+        return found

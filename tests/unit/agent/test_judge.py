@@ -1,0 +1,475 @@
+"""The judge of a pool, with simulated replicas, a simulated prober, and a clock that the test moves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import PoolJudge
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Observed, Scrape
+
+LIMITS = Limits()
+STEP = 0.05  # seconds of a turn of the simulation; the agent's own beat is 0.1
+
+
+class Server:
+    """A simulated replica: steps while it has work, and whatever goes wrong with it."""
+
+    def __init__(self) -> None:
+        self.connect = "ok"
+        self.answers = True  # the API process answers /metrics and completions
+        self.engine = True  # the engine makes steps
+        self.status = 200
+        self.garbage = False
+        self.seconds = 0.05  # of a completion, queue aside
+        self.load = 4  # requests of clients that run
+        self.waiting = 0
+        self.kv_usage, self.memory = 0.1, 1 << 30
+        self.steps, self.ttft_sum, self.queue_sum, self.ttft_count = 100.0, 0.0, 0.0, 0
+        self.queue_seconds = 0.0
+        self.requests_per_second = 4.0
+        self.own = 0  # probes that it works on
+        self._due = 0.0
+
+    def run(self, seconds: float) -> None:
+        if self.engine and self.load + self.own:
+            self.steps += seconds / 0.02
+        if self.engine and self.load:
+            self._due += seconds * self.requests_per_second
+            while self._due >= 1:
+                self._due -= 1
+                self.ttft_count += 1
+                self.ttft_sum += self.seconds + self.queue_seconds
+                self.queue_sum += self.queue_seconds
+
+    def scrape(self) -> Scrape:
+        running = self.load + self.own
+        numbers = (self.kv_usage, self.memory, self.ttft_sum, self.ttft_count, self.queue_sum, self.ttft_count)
+        return Scrape(running, self.waiting, int(self.steps), *numbers)
+
+
+class Sim:
+    """A pool of simulated replicas under the agent's rhythm."""
+
+    def __init__(self, count: int, limits: Limits = LIMITS, remembered: bool = True) -> None:
+        self.now = 1000.0
+        self.limits = limits
+        self.servers = {f"g{number}/r0": Server() for number in range(count)}
+        self.judge = PoolJudge("chat", limits, lambda: self.now, lambda: self.now + 1e9)
+        self.judge.set_members(list(self.servers), dict.fromkeys(self.servers, remembered))
+        self.pending: dict[tuple[str, str], Callable[[], bool]] = {}
+        self.changes: list[tuple[float, str, str, str]] = []
+        self.drained: set[str] = set()
+        self.began = self.now
+
+    def __getitem__(self, number: int) -> Server:
+        return self.servers[f"g{number}/r0"]
+
+    def run(self, seconds: float, each: Callable[[], None] | None = None) -> Sim:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += STEP
+            if each:
+                each()
+            for server in self.servers.values():
+                server.run(STEP)
+            for ident in self.servers:
+                self._probe(ident)
+            self.judge.tick()
+            for change in self.judge.changes():
+                assert change.reason
+                self.changes.append((self.now - self.began, change.replica, change.before, change.after))
+        return self
+
+    def _probe(self, ident: str) -> None:
+        due, server, now = self.judge.due(ident), self.servers[ident], self.now
+        if ("connect", ident) not in self.pending and now >= due.connect:
+            self.pending["connect", ident] = self._connect(ident, server, now)
+        if ("scrape", ident) not in self.pending and now >= due.scrape:
+            self.pending["scrape", ident] = self._scrape(ident, server, now)
+        if ("complete", ident) not in self.pending and due.completion is not None and now >= due.completion:
+            self.pending["complete", ident] = self._complete(ident, server, now)
+        for kind in ("connect", "scrape", "complete"):
+            if (kind, ident) in self.pending and self.pending[kind, ident]():
+                del self.pending[kind, ident]
+
+    def _connect(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
+        def turn() -> bool:
+            if server.connect == "timeout" and self.now - began < self.limits.connect_timeout:
+                return False
+            self.judge.connected(ident, server.connect)
+            return True
+
+        return turn
+
+    def _scrape(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
+        def turn() -> bool:
+            late = self.now - began >= self.limits.probe_timeout
+            if server.connect == "refused":
+                self.judge.scraped(ident, None, "refused", began)
+            elif late:
+                self.judge.scraped(ident, None, "timeout", began)
+            elif server.answers and server.connect == "ok":
+                self.judge.scraped(ident, server.scrape(), "ok", began)
+            else:
+                return False
+            return True
+
+        return turn
+
+    def _complete(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
+        worked = 0.0
+        server.own += 1
+
+        def turn() -> bool:
+            nonlocal worked
+            able = server.answers and server.connect == "ok"
+            worked += STEP if able and (server.engine or server.status != 200) else 0
+            word = ""
+            if server.connect == "refused":
+                word = "refused"
+            elif able and server.status != 200:
+                word = "busy" if server.status == 503 else "error"
+            elif able and server.garbage:
+                word = "garbage"
+            elif able and worked >= server.seconds + server.queue_seconds:
+                word = "ok"
+            elif self.now - began >= self.limits.probe_timeout:
+                word = "timeout"
+            if not word:
+                return False
+            server.own -= 1
+            self.judge.completed(ident, word, self.now - began, server.status if able else 0, began)
+            return True
+
+        return turn
+
+    def inside(self) -> list[int]:
+        return [n for n in range(len(self.servers)) if self.judge.verdict(f"g{n}/r0").in_rotation]
+
+    def out_after(self, number: int = 0) -> float:
+        """Seconds until the replica left."""
+        ident = f"g{number}/r0"
+        times = [at for at, who, _before, after in self.changes if who == ident and after == "down"]
+        assert times, self.changes
+        return times[0]
+
+    def mark(self) -> Sim:
+        self.began, self.changes = self.now, []
+        return self
+
+
+def pool(count: int = 4, settle: float = 15, **options: object) -> Sim:
+    return Sim(count, **options).run(settle).mark()  # type: ignore[arg-type]
+
+
+def test_a_healthy_pool_stays_as_it_is():
+    sim = pool().run(60)
+    assert sim.inside() == [0, 1, 2, 3]
+    assert sim.changes == []
+
+
+def refuse(server: Server) -> None:
+    server.connect = "refused"
+
+
+def vanish(server: Server) -> None:
+    server.connect, server.answers, server.engine = "timeout", False, False
+
+
+def freeze_engine(server: Server) -> None:
+    server.engine = False
+
+
+def freeze_idle_engine(server: Server) -> None:
+    server.engine, server.load = False, 0
+
+
+def freeze_process(server: Server) -> None:
+    server.answers, server.engine = False, False
+
+
+def fail(server: Server) -> None:
+    server.status = 500
+
+
+def refuse_key(server: Server) -> None:
+    server.status = 401
+
+
+def babble(server: Server) -> None:
+    server.garbage = True
+
+
+def idle_503(server: Server) -> None:
+    server.status, server.load = 503, 0
+
+
+def slow_down(server: Server) -> None:
+    server.seconds = 2.0
+
+
+FAULTS = [
+    (refuse, 2.0, "fact", "connections are refused"),
+    (vanish, 2.0, "judgement", "connects get no answer"),
+    (freeze_engine, 6.0, "judgement", "wedged: no step"),
+    (freeze_idle_engine, 15.0, "judgement", "wedged:"),
+    (freeze_process, 6.0, "judgement", "no answer for"),
+    (fail, 15.0, "judgement", "HTTP 500"),
+    (refuse_key, 15.0, "judgement", "HTTP 401"),
+    (babble, 15.0, "judgement", "nonsense"),
+    (idle_503, 15.0, "judgement", "HTTP 503 though nothing runs"),
+    (slow_down, 20.0, "judgement", "slow:"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds", "kind", "words"), FAULTS, ids=lambda value: getattr(value, "__name__", "")
+)
+@pytest.mark.parametrize("offset", [0, 0.35, 3.1, 7.7])
+def test_a_fault_takes_its_replica_out_in_time_and_its_end_brings_it_back(fault, seconds, kind, words, offset):
+    sim = pool(settle=15 + offset)
+    before = dataclasses.replace(LIMITS)
+    fault(sim[0])
+    sim.run(seconds + 1)
+    assert sim.out_after() <= seconds
+    assert sim.inside() == [1, 2, 3]
+    verdict = sim.judge.verdict("g0/r0")
+    assert (verdict.health, verdict.kind) == ("down", kind)
+    assert words in verdict.reason
+    assert before == LIMITS
+    fresh = sim.servers["g0/r0"] = Server()
+    fresh.steps = sim.mark()[1].steps
+    sim.run(15)
+    assert sim.inside() == [0, 1, 2, 3]
+    verdict = sim.judge.verdict("g0/r0")
+    assert (verdict.health, verdict.reason, verdict.wedged_since) == ("up", "", None)
+    assert verdict.since > 1e9, "slow start counts from the return"
+
+
+def stall(sim: Sim, what: str, at: float, seconds: float) -> Callable[[], None]:
+    def each() -> None:
+        still = at <= sim.now - sim.began < at + seconds
+        sim[0].engine = not still
+        sim[0].answers = not (still and what == "process")
+
+    return each
+
+
+@pytest.mark.parametrize("what", ["engine", "process"])
+@pytest.mark.parametrize("load", [0, 4])
+@pytest.mark.parametrize("offset", [x * 0.15 for x in range(70)])
+def test_a_stall_of_three_and_a_half_seconds_removes_nobody(what, load, offset):
+    sim = pool(3, settle=12)
+    sim[0].load = load
+    sim.run(30, stall(sim, what, offset, 3.5))
+    assert sim.inside() == [0, 1, 2]
+    assert [row for row in sim.changes if row[3] == "down"] == []
+
+
+@pytest.mark.parametrize("what", ["engine", "process"])
+@pytest.mark.parametrize("offset", [x * 0.15 for x in range(70)])
+def test_a_stall_of_six_seconds_in_which_nothing_is_generated_is_always_noticed(what, offset):
+    sim = pool(3, settle=12)
+    sim.run(offset + 6.5, stall(sim, what, offset, 6.0))
+    assert sim.out_after() <= offset + 6.0
+    sim.run(10)
+    assert sim.inside() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("offset", [x * 0.15 for x in range(0, 70, 5)])
+def test_stalls_under_a_queue_remove_nobody(offset):
+    """At 80 % load a stall leaves a queue behind: probes then wait in it, and steps go on."""
+    sim = pool(3, settle=12)
+
+    def each() -> None:
+        stall(sim, "engine", offset, 3.5)()
+        after = sim.now - sim.began - offset
+        sim[0].waiting = 8 if 0.5 < after < 9 else 0
+        sim[0].queue_seconds = 3.0 if 0.5 < after < 9 else 0.0
+
+    sim.run(30, each)
+    assert [row for row in sim.changes if row[3] == "down"] == []
+
+
+def test_a_busy_pool_is_degraded_at_most():
+    sim = pool()
+    for server in sim.servers.values():
+        server.status, server.waiting = 503, 30
+    sim.run(60)
+    assert sim.inside() == [0, 1, 2, 3]
+    verdict = sim.judge.verdict("g0/r0")
+    assert (verdict.health, verdict.weight) == ("degraded", 1.0)
+    assert "busy" in verdict.reason
+
+
+def test_a_slow_pool_keeps_everybody_and_one_slow_replica_gets_half():
+    sim = pool()
+    for server in sim.servers.values():
+        server.seconds = 2.0
+    sim.run(60)
+    assert sim.inside() == [0, 1, 2, 3]
+    assert {sim.judge.verdict(ident).weight for ident in sim.servers} == {1.0}
+    sim = pool()
+    sim[0].seconds = 0.7
+    sim.run(30)
+    assert sim.inside() == [0, 1, 2, 3]
+    verdict = sim.judge.verdict("g0/r0")
+    assert (verdict.health, verdict.weight) == ("degraded", 0.5)
+    assert "ms to the first token" in verdict.reason
+
+
+def test_time_in_the_queue_is_no_slowness():
+    sim = pool()
+    sim[0].queue_seconds, sim[0].waiting = 2.5, 5
+    sim.run(60)
+    assert sim.inside() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (3, 1), (4, 1), (6, 2), (8, 2), (9, 3)])
+def test_judgements_stop_at_the_floor(count, most):
+    sim = pool(count)
+    for number in range(count // 2):
+        fail(sim[number])
+    if count == 1:
+        fail(sim[0])
+    sim.run(40)
+    assert len(sim.inside()) == count - min(most, max(1, count // 2))
+    held = [ident for ident in sim.servers if sim.judge.verdict(ident).held]
+    assert len(held) == max(1, count // 2) - min(most, max(1, count // 2))
+
+
+def test_facts_know_no_floor():
+    sim = pool()
+    for number in range(4):
+        refuse(sim[number])
+    sim.run(3)
+    assert sim.inside() == []
+
+
+def test_silence_of_the_whole_host_becomes_a_fact():
+    sim = pool(2)
+    for number in range(2):
+        vanish(sim[number])
+    sim.run(3)
+    assert sim.inside() == [0, 1], "nobody better is there"
+    sim.run(5)
+    assert sim.inside() == []
+    assert "no sign of life" in sim.judge.verdict("g0/r0").reason
+
+
+def test_a_pool_that_looks_bad_as_a_whole_is_left_alone():
+    """The probe asks for a model that is not there, say: that is no reason to lose a third of the pool."""
+    sim = pool()
+    for server in sim.servers.values():
+        server.status = 404
+    sim.run(40)
+    assert sim.inside() == [0, 1, 2, 3]
+    assert sim.judge.panic
+    assert ("", "calm", "panic") in [row[1:] for row in sim.changes]
+    for server in sim.servers.values():
+        server.status = 200
+    sim.run(10)
+    assert not sim.judge.panic
+    assert {sim.judge.verdict(ident).health for ident in sim.servers} == {"up"}
+
+
+def test_in_a_panic_a_wedged_replica_stays_out():
+    sim = pool(3)
+    freeze_engine(sim[0])
+    sim.run(8)
+    assert sim.inside() == [1, 2]
+    fail(sim[1])
+    fail(sim[2])
+    sim.run(20)
+    assert sim.judge.panic
+    assert sim.inside() == [1, 2]
+
+
+def test_wedged_since_counts_from_the_last_step():
+    sim = pool()
+    freeze_engine(sim[0])
+    sim.run(30)
+    verdict = sim.judge.verdict("g0/r0")
+    assert verdict.wedged_since is not None
+    assert 27 < sim.now + 1e9 - verdict.wedged_since < 31
+    sim[0].engine = True
+    sim.run(3)
+    assert sim.judge.verdict("g0/r0").wedged_since is None
+
+
+def test_drained_replicas_get_no_completion_and_no_part_of_the_floor():
+    sim = pool(3)
+    for ident in ("g1/r0", "g2/r0"):
+        sim.judge.administer(ident, "drained")
+    assert sim.judge.due("g1/r0").completion is None
+    fail(sim[0])
+    sim.run(30)
+    assert sim.judge.verdict("g0/r0").held, "the only active one is never judged out"
+    freeze_engine(sim[1])
+    sim.run(10)
+    assert sim.judge.verdict("g1/r0").health == "down", "a drained one is still looked at"
+
+
+def test_one_that_flaps_must_be_good_for_longer():
+    sim = pool()
+    back = []
+    for _turn in range(5):
+        sim[0].status = 500
+        sim.run(20).mark()
+        sim[0].status = 200
+        sim.run(15)
+        back.append(next(at for at, who, _b, after in sim.changes if who == "g0/r0" and after == "up"))
+    assert max(back[:2]) < 5 < min(back[3:])
+
+
+def test_what_the_engine_saw_brings_a_probe_at_once():
+    sim = pool(settle=12)
+    fail(sim[0])
+    sim.judge.observed("g0/r0", Observed(good=10, failed=1, failed_in_row=1))
+    sim.run(2)
+    assert sim.out_after() < 1.5
+
+
+def test_a_new_replica_needs_one_good_round_and_an_unknown_one_none_to_stay():
+    sim = Sim(2, remembered=False)
+    assert sim.inside() == []
+    assert sim.judge.verdict("g0/r0").reason == "not yet probed"
+    sim.run(4)
+    assert sim.inside() == [0, 1]
+    sim = Sim(2, remembered=True)
+    assert sim.inside() == [0, 1]
+    assert sim.judge.verdict("g0/r0").since == 0
+    assert not sim.judge.complete_round("g0/r0")
+    assert sim.run(12).judge.complete_round("g0/r0")
+
+
+def test_memory_that_nobody_should_hold_degrades():
+    sim = pool()
+    sim[0].load, sim[0].kv_usage = 0, 0.9
+    sim.run(15)
+    assert "KV cache is held by nobody" in sim.judge.verdict("g0/r0").reason
+    sim[1].memory = 1 << 30
+    sim.run(70)
+    sim[1].memory = 3 << 30
+    sim.run(5)
+    assert "process memory grew from 1024 to 3072 MiB" in sim.judge.verdict("g1/r0").reason
+    assert sim.inside() == [0, 1, 2, 3]
+
+
+def test_nonsense_raises_nothing():
+    sim = pool(2)
+    for ident in ("g0/r0", "unknown"):
+        sim.judge.connected(ident, "broken")
+        sim.judge.observed(ident, Observed(-1, -5, 99))
+        sim.judge.completed(ident, "ok", 1e300, -7, sim.now + 99)
+        strange = Scrape(-3, 10**18, -1, 1e9, -5, 1e300, -4, -1e300, 10**18)
+        for scrape in (strange, Scrape(0, 0, 0, 0.0, None, 0.0, 0, 0.0, 0), strange):
+            sim.judge.scraped(ident, scrape, "ok", sim.now)
+        sim.judge.scraped(ident, None, "garbage", sim.now)
+        sim.judge.tick()
+    sim.run(20)
+    assert sim.inside() == [0, 1]
+    assert sim.judge.numbers("g0/r0")["connect"] == "ok"
