@@ -185,6 +185,15 @@ def test_after_a_boot_nobody_holds_the_address_before_somebody_spoke(tmp_path: p
     assert host.away
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_agent_can_write_what_was_written_before_it(tmp_path: pathlib.Path) -> None:
+    host = Host(tmp_path)
+    host.run_dir.mkdir()
+    os.chown(host.run_dir, 65534, 65534)
+    host.call("prepare")
+    assert {path.name: path.stat().st_uid for path in host.run_dir.iterdir()} == {"hold": 65534, "away": 65534}
+
+
 @pytest.mark.parametrize("said", ["0\n", "1\n"])
 def test_what_the_agent_said_survives_keepalived_and_the_wait(tmp_path: pathlib.Path, said: str) -> None:
     host = Host(tmp_path)
