@@ -58,7 +58,7 @@ class Replica:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the lab's end
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 lengths = [line[15:] for line in head.splitlines() if line.lower().startswith("content-length:")]
@@ -141,6 +141,10 @@ class Replicas:
         """Let all streams come to their end."""
         for replica in self.all.values():
             self.loop.call_soon_threadsafe(replica.finish.set)
+
+    async def close(self, name: str) -> None:
+        """Stop listening: new connections are refused from now on."""
+        self.servers[name].close()
 
     async def _stop(self) -> None:
         for server in self.servers.values():
