@@ -345,8 +345,8 @@ function M.log()
   if not id or ngx.var.request_completion ~= "OK" then return end -- not complete: the client left
   local status, ending = tonumber((ngx.var.upstream_status or ""):match("(%d+)$")), ngx.var.llm_end
   if not status or status == 499 or status == 503 then return end -- 503: the replica is full, not broken
-  if status >= 500 or ending == "" then
-    failed(id) -- without an ending the replica died within its answer
+  if status >= 500 or ending == "" or ngx.var.status == "009" then
+    failed(id) -- without an ending the replica died within its answer; 009 is NGINX's status of an answer without one
   elseif ending ~= "error" then
     good(id)
   end
