@@ -56,8 +56,8 @@ def test_phases_are_the_ones_of_the_house(role: pathlib.Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_template_says_that_it_is_managed(role: pathlib.Path) -> None:
     texts = {path.name: path.read_text() for path in (role / "templates").glob("*")}
-    # A part that another template includes stands below that one's header.
-    parts = re.findall(r"{% include '(\w+)' ~ ", "".join(texts.values()))
+    # A part that another template includes or imports stands below that one's header.
+    parts = re.findall(r"{% (?:include|import) '(\w+)' ~ ", "".join(texts.values()))
     whole = [name for name in texts if not name.startswith(tuple(parts))]
     assert [name for name in whole if "ansible_managed | comment" not in texts[name]] == []
 

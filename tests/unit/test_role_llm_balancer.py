@@ -8,56 +8,12 @@ import re
 import shutil
 import subprocess
 
-import jinja2
 import pytest
 import yaml
-from ansible.plugins.filter.core import comment, to_bool
-from ansible_collections.llmops.vllm.plugins.filter.balancer import FilterModule
 
-ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "llm_balancer"
-DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+from tests.balancer_role import CLIENTS, DEFAULTS, ROLE, computed, render
+
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-CLIENTS = [
-    {"name": "front", "key": "sk-front-0123456789.a+b"},
-    {"name": "front", "key": "sk-front-new-0123456789"},
-    {"name": "batch", "key": "sk-batch-0123456789", "pool": "big.Pool"},
-]
-POOLS = [
-    {
-        "name": "default",
-        "replicas": [
-            {"id": "gpu1/r0", "address": "192.0.2.21", "port": 8000},
-            {"id": "gpu2/r0", "address": "2001:db8::22", "port": 8000},
-        ],
-    },
-    {"name": "big.Pool", "replicas": [{"id": "gpu3/r0", "address": "192.0.2.23", "port": 8000}]},
-]
-
-
-def computed(value):
-    return isinstance(value, str) and "{{" in value
-
-
-def render(template, **changes):
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROLE / "templates"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters.update({f"llmops.vllm.{name}": code for name, code in FilterModule().filters().items()})
-    environment.filters |= {"bool": to_bool, "comment": comment}
-    values = {name: value for name, value in DEFAULTS.items() if not computed(value)}
-    values |= {
-        "__llm_balancer_secrets_dir": "/etc/nginx/llm/0123456789ab",
-        "ansible_managed": "Ansible managed",
-        "llm_balancer_backend_keys": ["backend-0123456789-0123456789-0123", "backend-second"],
-        "llm_balancer_client_keys": CLIENTS,
-        "llm_balancer_default_pool": "default",
-        "llm_balancer_pools": POOLS,
-    }
-    return environment.get_template(template).render(values | changes)
 
 
 def test_spec_and_defaults_are_equal():

@@ -1,305 +1,444 @@
--- Managed by Ansible (role llmops.vllm.llm_balancer). Least connections over the view that the agent sends.
+-- Copyright: (c) 2026, llmops.vllm maintainers
+-- GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+-- SPDX-License-Identifier: GPL-3.0-or-later
 --
--- In-flight counts stand in a shared dictionary. Each worker writes its own row, as absolute values, so nothing can leak:
--- rows of dead workers are removed, and the totals that choices read are summed up from the rows again every second.
-local cjson, bal, ffi = require "cjson.safe", require "ngx.balancer", require "ffi"
-ffi.cdef [[int kill(int pid, int sig);]]
+-- Chooses a replica for each request: least connections among the replicas of the request's pool, as the agent's view
+-- has them. All that the workers share lies in one dictionary, which a reload keeps and a restart empties:
+--
+--   view, gone, ver      the agent's document; ids that left it with requests in flight; a number that grows with each
+--   w<row>, rver         "pid:birth" of the worker that owns the ledger row; a number that grows when rows come or go
+--   c<row>:<id>          requests in flight of one worker, as an absolute number: the truth
+--   t:<id>               their sum, kept beside so that a choice reads one number per replica; audited every second
+--   g:<id> f:<id> r:<id> answers that were good, that failed, that failed since the last good one
+--   s:<id>, suspects     a try failed within the last second; there is such a replica
+--   b:<pool>             tokens of the retry budget
+--
+-- A worker that is killed takes nothing with it: its row is subtracted by another worker. Who changes the meaning of a
+-- key must change the dictionary's name too, because old workers go on writing during a reload.
+local balancer = require "ngx.balancer"
+local ffi = require "ffi"
+local cjson = require("cjson.safe").new()
+cjson.decode_invalid_numbers(false)
+ffi.cdef [[int inet_pton(int family, const char *text, void *address);]]
 
-local d, M = ngx.shared.llm_lb, {}
-local SLOTS = 512 -- rows: workers, the old ones of reloads included
-local SUSPECT_SECONDS = 1 -- a replica that has just failed is chosen last
-local LEAST_SHARE = 0.1 -- of its weight, that a replica gets at the begin of its slow start
-local STATES = { up = true, down = true, drain = true }
+local M = {}
+local dict = ngx.shared.llm_lb
+local ROWS = 1024         -- workers of all generations that may live at once
+local SUSPECT_SECONDS = 1
+local START_SHARE = 0.1   -- of a replica that has just returned
+local BUSY = -3           -- NGX_BUSY: "no live upstreams", a 502; any other way out of the balancer phase is a 500
+local LARGEST = 4194304   -- bytes of a view
+local EMPTY = { id = "", peers = {}, pools = {}, gone = {}, slow_start = 0, share = 0, burst = 0 }
+local IPV4, IPV6 = 2, 10  -- AF_INET, AF_INET6
+local packed = ffi.new("char[16]")
 
-local slot, own = nil, {} -- this worker's row
-local view, view_version = { peers = {}, pools = {} }, -1
+-- The view ------------------------------------------------------------------------------------------------------------
 
--- A list as JSON: an empty table would become an object.
-local function list(values)
-  return #values > 0 and cjson.encode(values) or "[]"
+local function number(low, high)
+  return function(v) return type(v) == "number" and v >= low and v <= high end
 end
 
--- The view, decoded once per version and worker; peers by pool.
-local function current()
-  local version = d:get("version") or 0
-  if version ~= view_version then
-    local found = cjson.decode(d:get("view") or "") or { peers = {} }
-    found.pools = {}
-    for _, p in ipairs(found.peers) do
-      found.pools[p.pool] = found.pools[p.pool] or {}
-      table.insert(found.pools[p.pool], p)
-    end
-    view, view_version = found, version
+local function whole(low, high)
+  return function(v) return type(v) == "number" and v >= low and v <= high and v % 1 == 0 end
+end
+
+local function text(pattern, length)
+  return function(v) return type(v) == "string" and #v <= length and v:find(pattern) ~= nil end
+end
+
+local function address(v)
+  if type(v) ~= "string" or #v > 45 or v:find("%z") then return false end
+  return ffi.C.inet_pton(v:find(":", 1, true) and IPV6 or IPV4, v, packed) == 1
+end
+
+local DOCUMENT = {
+  id = text("^%x%x%x%x%x%x%x%x%x%x%x%x$", 12),
+  version = whole(1, 1),
+  slow_start = number(0, 86400),
+  retry_percent = number(0, 1000),
+  retry_burst = whole(0, 1000000),
+  peers = function(v) return type(v) == "table" end,
+}
+local PEER = {
+  id = text("^[%w._/:@+~-]+$", 255),
+  pool = text("^%w[%w._-]*$", 64),
+  address = address,
+  port = whole(1, 65535),
+  state = function(v) return v == "up" or v == "down" or v == "drain" end,
+  weight = function(v) return type(v) == "number" and v > 0 and v <= 1 end,
+  since = number(0, 1e11),
+}
+
+local function wrong(rules, found)
+  if type(found) ~= "table" then return "is no object" end
+  for name, fits in pairs(rules) do
+    if not fits(found[name]) then return "has no valid " .. name end
+  end
+  for name in pairs(found) do
+    if not rules[name] then return "has an unknown field" end
+  end
+end
+
+-- Returns the view that the text describes, or nil and what is wrong with it.
+local function parse(json)
+  local found = cjson.decode(json)
+  local reason = wrong(DOCUMENT, found)
+  if reason then return nil, "the view " .. reason end
+  local view = { id = found.id, slow_start = found.slow_start, share = found.retry_percent / 100,
+    burst = found.retry_burst, peers = {}, pools = {}, known = {} }
+  local count = 0
+  for _ in pairs(found.peers) do count = count + 1 end
+  for n = 1, count do
+    local peer = found.peers[n]
+    reason = peer == nil and "is no element of a list" or wrong(PEER, peer)
+    if reason then return nil, "peer " .. n .. " " .. reason end
+    if view.known[peer.id] then return nil, "peer " .. n .. " has the id of an earlier one" end
+    view.known[peer.id], view.peers[n] = true, peer
+    peer.host = peer.address:find(":", 1, true) and "[" .. peer.address .. "]" or peer.address
+    peer.total, peer.suspect = "t:" .. peer.id, "s:" .. peer.id
+    local pool = view.pools[peer.pool] or { up = {}, down = {}, tokens = "b:" .. peer.pool }
+    view.pools[peer.pool] = pool
+    if peer.state ~= "drain" then table.insert(pool[peer.state], peer) end
   end
   return view
 end
 
-local function rows()
-  local found = {}
-  for s = 1, SLOTS do
-    if d:get("w" .. s) then found[#found + 1] = s end
+local view, view_version = EMPTY, -1
+
+-- Decoded once per version and worker.
+local function current()
+  local version = dict:get("ver") or 0
+  if version ~= view_version then
+    view = parse(dict:get("view") or "") or EMPTY
+    view.gone = cjson.decode(dict:get("gone") or "[]") or {}
+    view_version = version
   end
-  return found
+  return view
 end
 
--- Replicas that left the view while requests to them were in flight.
-local function gone()
-  local found = cjson.decode(d:get("gone") or "[]")
-  return type(found) == "table" and found or {}
+-- The ledger ----------------------------------------------------------------------------------------------------------
+
+local row, own, rows, rows_version, names = nil, {}, {}, -1, {}
+
+local function cell(r, id)
+  local line = names[r]
+  if not line then line = {}; names[r] = line end
+  local name = line[id]
+  if not name then name = "c" .. r .. ":" .. id; line[id] = name end
+  return name
+end
+
+local function living_rows()
+  local version = dict:get("rver") or 0
+  if version ~= rows_version then
+    rows, rows_version = {}, version
+    for r = 1, ROWS do
+      if dict:get("w" .. r) then rows[#rows + 1] = r end
+    end
+  end
+  return rows
 end
 
 local function inflight(id)
-  return math.max(0, d:get("t:" .. id) or 0)
+  local sum = 0
+  for _, r in ipairs(living_rows()) do sum = sum + (dict:get(cell(r, id)) or 0) end
+  return sum
 end
 
-local function add(id, x)
-  own[id] = math.max(0, (own[id] or 0) + x)
-  d:set("c" .. slot .. ":" .. id, own[id])
-  d:incr("t:" .. id, x, 0)
+local function add(id, change)
+  own[id] = math.max(0, (own[id] or 0) + change)
+  dict:set(cell(row, id), own[id])
+  dict:incr("t:" .. id, change, 0)
 end
 
-local function sum(id, all)
-  local n = 0
-  for _, s in ipairs(all) do n = n + (d:get("c" .. s .. ":" .. id) or 0) end
-  return n
-end
-
--- Once a second in one of the workers: rows of dead workers go, totals become what the rows say.
-local function mend(premature)
-  if premature or not d:add("mending", true, 0.9) then return end
-  local ids = gone()
-  for _, p in ipairs(current().peers) do ids[#ids + 1] = p.id end
-  for s = 1, SLOTS do
-    local pid = d:get("w" .. s)
-    if pid and ffi.C.kill(pid, 0) ~= 0 and ffi.errno() == 3 then -- ESRCH: the worker is gone
-      for _, id in ipairs(ids) do d:delete("c" .. s .. ":" .. id) end
-      d:delete("w" .. s)
-      d:incr("reaped", 1, 0)
-    end
-  end
-  local all = rows()
-  for _, id in ipairs(ids) do d:set("t:" .. id, sum(id, all)) end
-end
-
--- A document is taken as a whole or not at all; returns what is wrong with it.
-local function problem(found)
-  if type(found) ~= "table" or type(found.id) ~= "string" or type(found.peers) ~= "table" then
-    return "id and peers are needed"
-  end
-  for _, name in ipairs { "slow_start", "retry_percent", "retry_burst" } do
-    if type(found[name]) ~= "number" or found[name] < 0 then return name .. " must be a number, 0 or more" end
-  end
-  for i, p in ipairs(found.peers) do
-    local where = "peers[" .. i .. "]: "
-    if type(p) ~= "table" then return where .. "no object" end
-    for _, name in ipairs { "id", "pool", "address" } do
-      if type(p[name]) ~= "string" or p[name] == "" then return where .. name .. " must be a text" end
-    end
-    if not (p.address:match("^%d+%.%d+%.%d+%.%d+$") or p.address:match("^[%x:.]*:[%x:.]*$")) then
-      return where .. "address must be an IP address"
-    end
-    if type(p.port) ~= "number" or p.port < 1 or p.port > 65535 then return where .. "port must be 1 to 65535" end
-    if not STATES[p.state] then return where .. "state must be up, down or drain" end
-    if type(p.weight) ~= "number" or not (p.weight > 0 and p.weight <= 1) then
-      return where .. "weight must be above 0, up to 1"
-    end
-    if type(p.since) ~= "number" then return where .. "since must be a number" end
-  end
-end
-
-local function put(text, found)
-  local still = {}
-  for _, p in ipairs(found.peers) do still[p.id] = true end
-  local left, ids = {}, gone()
-  for _, p in ipairs(current().peers) do ids[#ids + 1] = p.id end
-  for _, id in ipairs(ids) do
-    if not still[id] and inflight(id) > 0 then left[#left + 1] = id end
-    still[id] = true -- named once
-  end
-  d:set("gone", list(left))
-  d:set("view", text)
-  d:incr("version", 1, 0)
-end
-
--- Master: a reload keeps the dictionary, a start reads the last view from disk. What cannot be read is an empty view.
-function M.init(path)
-  if d:get("boot") then return end
-  d:set("boot", ngx.now())
-  local file = io.open(path, "r")
-  local text = file and file:read("*a")
+-- What tells one life of a process number from the next; nil when there is no such process.
+local function birth(pid)
+  local file = io.open("/proc/" .. pid .. "/stat", "r")
+  local line = file and file:read("*a")
   if file then file:close() end
-  local found = text and cjson.decode(text)
-  local wrong = text and problem(found)
-  if text and not wrong then put(text, found) end
-  if wrong then ngx.log(ngx.ERR, "llm: ", path, ": ", wrong, ": begin without replicas until the agent sends them") end
+  local state, rest = (line or ""):match("^.*%) (%a) (.*)$")
+  if not state or state == "Z" then return nil end
+  local field = 3
+  for word in rest:gmatch("%S+") do
+    field = field + 1
+    if field == 22 then return word end
+  end
+end
+
+local function every_id(f)
+  local v = current()
+  for _, peer in ipairs(v.peers) do f(peer.id) end
+  for _, id in ipairs(v.gone) do f(id) end
+end
+
+-- A worker may die between two writes, so a sum may be off. It is mended when it is off by the same twice in a row:
+-- a request that comes while we read looks like an error once, but not twice.
+local function audit(id)
+  local off = (dict:get("t:" .. id) or 0) - inflight(id)
+  if off == 0 then return end
+  if dict:get("x:" .. id) == off then
+    dict:incr("t:" .. id, -off, 0)
+    dict:delete("x:" .. id)
+  else
+    dict:set("x:" .. id, off, 2.5)
+  end
+end
+
+local function reap(premature)
+  if premature or not dict:add("reaping", true, 0.9) then return end
+  for _, r in ipairs(living_rows()) do
+    local pid, born = (dict:get("w" .. r) or ""):match("^(%d+):(%d+)$")
+    if pid and birth(pid) ~= born then
+      every_id(function(id)
+        local left = dict:get(cell(r, id))
+        if left then
+          dict:incr("t:" .. id, -left, 0)
+          dict:delete(cell(r, id))
+        end
+      end)
+      dict:delete("w" .. r)
+      dict:incr("rver", 1, 0)
+      dict:incr("reaped", 1, 0)
+    end
+  end
+  every_id(audit)
+end
+
+-- Start ---------------------------------------------------------------------------------------------------------------
+
+-- In the master. A reload finds the dictionary as it was; a start reads the agent's last view.
+function M.init(path)
+  if dict:get("ver") then return end
+  dict:set("boot", ngx.now())
+  local file, reason = io.open(path, "r")
+  local json
+  if file then
+    json, reason = file:read(LARGEST)
+    file:close()
+  end
+  local found
+  if json then found, reason = parse(json) end
+  if found then
+    dict:set("view", json)
+  else
+    ngx.log(ngx.WARN, "llm: no view in ", path, " (", reason or "it is empty", "): no replica until the agent sends one")
+  end
+  dict:set("ver", 1)
 end
 
 function M.init_worker()
-  math.randomseed(ngx.worker.pid() + ngx.now() * 1000)
-  for s = 1, SLOTS do
-    if d:add("w" .. s, ngx.worker.pid()) then
-      slot = s
-      break
-    end
+  local pid = ngx.worker.pid()
+  math.randomseed(pid + ngx.now() * 1000)
+  local name = pid .. ":" .. assert(birth(pid), "llm: /proc does not show this worker")
+  for r = 1, ROWS do
+    if dict:add("w" .. r, name) then row = r; break end
   end
-  assert(slot, "llm: no free row for this worker")
-  ngx.timer.every(1, mend)
+  assert(row, "llm: no free row for this worker")
+  dict:incr("rver", 1, 0)
+  assert(ngx.timer.every(1, reap))
 end
 
-local function failed(id)
-  d:incr("failed:" .. id, 1, 0)
-  d:incr("row:" .. id, 1, 0)
-  d:set("suspect:" .. id, true, SUSPECT_SECONDS)
+-- A request -----------------------------------------------------------------------------------------------------------
+
+local function candidates(v, name)
+  local pool = v.pools[name]
+  if not pool then return {}, nil end
+  return #pool.up > 0 and pool.up or pool.down, pool -- none is up: better a doubtful replica than a certain error
 end
 
-local function weight(p, seconds)
-  local share = seconds > 0 and (ngx.now() - p.since) / seconds or 1
-  return p.weight * math.min(1, math.max(LEAST_SHARE, share))
+-- Grows from the start share to the replica's weight while slow start lasts.
+local function share(peer, now, seconds)
+  local age = now - peer.since
+  if age >= seconds or peer.weight <= START_SHARE then return peer.weight end
+  return START_SHARE + (peer.weight - START_SHARE) * math.max(age, 0) / seconds
 end
 
--- The peer with the fewest requests for its weight, ties at random.
-local function least(peers, tried, state, suspects, seconds)
-  local best, least_load, offset = nil, nil, math.random(#peers)
-  for k = 1, #peers do
-    local p = peers[(k + offset) % #peers + 1]
-    if p.state == state and not tried[p.id] and (suspects or not d:get("suspect:" .. p.id)) then
-      local load = (inflight(p.id) + 1) / weight(p, seconds)
-      if not best or load < least_load then best, least_load = p, load end
+local function least(list, tried, seconds, spare_suspects)
+  local count, now, best, best_score = #list, ngx.now(), nil, nil
+  local start = count > 1 and math.random(count) or 0 -- ties at random
+  for n = 1, count do
+    local peer = list[(n + start) % count + 1]
+    if not tried[peer.id] and not (spare_suspects and dict:get(peer.suspect)) then
+      local score = (math.max(dict:get(peer.total) or 0, 0) + 1) / share(peer, now, seconds)
+      if not best or score < best_score then best, best_score = peer, score end
     end
   end
   return best
 end
 
-local function usable(peers)
-  local up, down = 0, 0
-  for _, p in ipairs(peers) do
-    if p.state == "up" then up = up + 1 elseif p.state == "down" then down = down + 1 end
+local function choose(v, list, tried)
+  if dict:get("suspects") then
+    local peer = least(list, tried, v.slow_start, true)
+    if peer then return peer end
   end
-  return up > 0 and "up" or "down", up > 0 and up or down
+  return least(list, tried, v.slow_start, false)
 end
 
--- Access phase: in the balancer phase the answer would be 500.
+local function failed(id)
+  dict:incr("f:" .. id, 1, 0)
+  dict:incr("r:" .. id, 1, 0)
+  dict:set("s:" .. id, true, SUSPECT_SECONDS)
+  dict:set("suspects", true, SUSPECT_SECONDS)
+end
+
+local function good(id)
+  dict:incr("g:" .. id, 1, 0)
+  if (dict:get("r:" .. id) or 0) ~= 0 then dict:set("r:" .. id, 0) end
+end
+
+-- The replica of the try that ends here, which counts no longer as in flight; nil when there is none.
+-- It is in a variable and not in ngx.ctx, which an error page would lose.
+local function leave()
+  local id = ngx.var.llm_peer
+  if id == "" then return nil end
+  ngx.var.llm_peer = ""
+  add(id, -1)
+  return id
+end
+
+local function earn(v, pool)
+  local tokens = dict:incr(pool.tokens, v.share, v.burst)
+  if tokens and tokens > v.burst then dict:incr(pool.tokens, v.burst - tokens) end
+end
+
+local function pay(pool)
+  local tokens = dict:incr(pool.tokens, -1, 0)
+  if tokens and tokens >= 0 then return true end
+  dict:incr(pool.tokens, 1, 0)
+  return false
+end
+
+-- Access phase: an error in the balancer phase would become 500.
 function M.admit()
-  local peers = current().pools[ngx.var.llm_pool]
-  if not peers then return ngx.exit(503) end
-  local _, count = usable(peers)
-  if count == 0 then return ngx.exit(503) end
+  if #candidates(current(), ngx.var.llm_pool) == 0 then return ngx.exit(503) end
 end
 
--- Where no replica is up, those that are down are tried: the agent may be wrong, an answer of 503 is certain.
+-- Balancer phase, once per try. A further try is asked for beforehand, and only if it can be had: so an answer with
+-- status 500 that nobody can better reaches the client as it is.
 function M.balance()
-  local now, ctx, pool = current(), ngx.ctx, ngx.var.llm_pool
-  local peers, budget = now.pools[pool] or {}, "budget:" .. pool
-  if #peers == 0 then return ngx.exit(ngx.ERROR) end
-  local state, count = usable(peers)
-  local tried = ctx.llm_tried
+  local v, ctx = current(), ngx.ctx
+  local list, pool = candidates(v, ngx.var.llm_pool)
+  local tried, tries = ctx.llm_tried, ctx.llm_tries or 0
+  local limit = tonumber(ngx.var.llm_tries) or 1
   if tried then
-    failed(ngx.var.llm_peer)
-    M.release()
-    d:incr(budget, -1, now.retry_burst)
+    local id = leave()
+    if id then failed(id) end
+    if not pool or tries >= limit or not pay(pool) then return ngx.exit(BUSY) end
   else
     tried = {}
     ctx.llm_tried = tried
-    local left = d:incr(budget, now.retry_percent / 100, now.retry_burst)
-    if left and left > now.retry_burst then
-      left = now.retry_burst
-      d:set(budget, left)
-    end
-    -- as many as there are others; proxy_next_upstream_tries is the limit
-    if left and left >= 1 and count > 1 then bal.set_more_tries(count - 1) end
+    if pool then earn(v, pool) end
   end
-  local p = least(peers, tried, state, false, now.slow_start) or least(peers, tried, state, true, now.slow_start)
-    or least(peers, {}, state, true, now.slow_start)
-  if not p then return ngx.exit(ngx.ERROR) end
-  tried[p.id] = true
-  ngx.var.llm_peer = p.id
-  add(p.id, 1)
-  local ok, err = bal.set_current_peer(p.address, p.port)
-  if not ok then
-    ngx.log(ngx.ERR, "llm: ", p.id, ": ", err)
-    return ngx.exit(ngx.ERROR)
-  end
+  local peer = choose(v, list, tried)
+  if not peer then return ngx.exit(BUSY) end
+  tries = tries + 1
+  tried[peer.id], ctx.llm_tries = true, tries
+  if tries < limit and #list > tries and (dict:get(pool.tokens) or 0) >= 1 then balancer.set_more_tries(1) end
+  ngx.var.llm_peer = peer.id
+  add(peer.id, 1)
+  assert(balancer.set_current_peer(peer.host, peer.port))
 end
 
--- One request less at its replica.
-function M.release()
-  local id = ngx.var.llm_peer
-  if id ~= "" then
-    add(id, -1)
-    ngx.var.llm_peer = ""
-  end
-end
-
--- Log phase at server level: also runs after error_page, which drops ngx.ctx.
+-- Log phase, at the server's level so that it also runs after an error page.
 function M.log()
-  local id = ngx.var.llm_peer
-  if id == "" then return end
-  local status = tonumber((ngx.var.upstream_status or ""):match("(%d+)%s*$"))
-  local whole = ngx.var.request_completion == "OK"
-  if status and status >= 500 and status ~= 503 then
-    failed(id)
-  elseif status and status < 500 then
-    local stream = (ngx.var.sent_http_content_type or ""):find("event-stream", 1, true)
-    local cut = whole and stream and ngx.var.llm_end == "" -- the replica broke off in the middle
-    if cut then failed(id) else
-      d:incr("good:" .. id, 1, 0)
-      d:set("row:" .. id, 0)
-    end
+  local id = leave()
+  if not id or ngx.var.request_completion ~= "OK" then return end -- not complete: the client left
+  local status, ending = tonumber((ngx.var.upstream_status or ""):match("(%d+)$")), ngx.var.llm_end
+  if not status or status == 499 or status == 503 then return end -- 503: the replica is full, not broken
+  if status >= 500 or ending == "" or ngx.var.status == "009" then
+    failed(id) -- without an ending the replica died within its answer; 009 is NGINX's status of an answer without one
+  elseif ending ~= "error" then
+    good(id)
   end
-  M.release()
 end
 
--- Body filter: how the answer ended: done | error (an event within 200) | eof | "" (broken off).
+local function event(chunk, start)
+  return chunk:sub(1, #start) == start or chunk:find("\n" .. start, 1, true)
+end
+
+-- Body filter: how the answer ended. done: the stream's own end; error: an error within a stream of status 200;
+-- eof: the answer is complete; "": it was cut off.
 function M.watch_end()
-  local v = ngx.var.llm_end
-  if v ~= "" then return end
-  local c = ngx.arg[1]
-  if c ~= "" and c:find('data: {"error"', 1, true) then
+  local chunk, seen = ngx.arg[1], ngx.var.llm_end
+  if seen ~= "" then return end
+  if event(chunk, 'data: {"error"') then
     ngx.var.llm_end = "error"
-  elseif c ~= "" and c:find("data: [DONE]", 1, true) then
+  elseif event(chunk, "data: [DONE]") then
     ngx.var.llm_end = "done"
   elseif ngx.arg[2] then
     ngx.var.llm_end = "eof"
   end
 end
 
-local function told(id)
-  return {
-    id = id,
-    inflight = inflight(id),
-    good = d:get("good:" .. id) or 0,
-    failed = d:get("failed:" .. id) or 0,
-    failed_in_row = d:get("row:" .. id) or 0,
-  }
+-- For the agent -------------------------------------------------------------------------------------------------------
+
+function M.view_id()
+  return current().id
 end
 
--- GET: the view in force and the counts; PUT: the whole view.
+local function refuse(status, reason)
+  ngx.status = status
+  ngx.say(cjson.encode({ error = reason }))
+end
+
+-- Ids that left the view stay known while they have requests in flight, and one change longer: another worker may be
+-- choosing by the former view right now.
+local function departed(old, new)
+  local gone = {}
+  for _, id in ipairs(old.gone) do
+    if not new.known[id] then
+      if inflight(id) > 0 then
+        gone[#gone + 1] = id
+      else
+        for _, r in ipairs(living_rows()) do dict:delete(cell(r, id)) end
+        for kind in ("tgfrsx"):gmatch(".") do dict:delete(kind .. ":" .. id) end
+      end
+    end
+  end
+  for _, peer in ipairs(old.peers) do
+    if not new.known[peer.id] then gone[#gone + 1] = peer.id end
+  end
+  return #gone > 0 and cjson.encode(gone) or "[]"
+end
+
+local function take(json)
+  if not json then return 400, "the body is empty or larger than " .. LARGEST .. " bytes" end
+  local new, reason = parse(json)
+  if not new then return 400, reason end
+  local stored
+  stored, reason = dict:safe_set("gone", departed(current(), new))
+  if stored then stored, reason = dict:safe_set("view", json) end
+  if not stored then return 507, "the shared dictionary: " .. reason end
+  dict:incr("ver", 1, 0)
+end
+
+local function listed(ids, describe)
+  local parts = {}
+  for n, id in ipairs(ids) do parts[n] = cjson.encode(describe(id)) end
+  return "[" .. table.concat(parts, ",") .. "]" -- by hand, because cjson writes an empty list as an object
+end
+
+-- GET: what is in force, in flight and was seen; PUT: the whole view.
 function M.admin()
   ngx.header["Content-Type"] = "application/json"
-  if ngx.req.get_method() == "PUT" then
+  local method = ngx.req.get_method()
+  if method == "PUT" then
     ngx.req.read_body()
-    local text = ngx.req.get_body_data()
-    local found = text and cjson.decode(text)
-    local wrong = problem(found)
-    if wrong then
-      ngx.status = 400
-      return ngx.say(cjson.encode { error = { message = wrong } })
-    end
-    put(text, found)
+    local status, reason = take(ngx.req.get_body_data())
+    if status then return refuse(status, reason) end
+  elseif method ~= "GET" then
+    return refuse(405, "only GET and PUT")
   end
-  local peers = {}
-  for i, p in ipairs(current().peers) do peers[i] = told(p.id) end
-  for _, id in ipairs(gone()) do
-    if inflight(id) > 0 then peers[#peers + 1] = told(id) end
-  end
-  local head = { view = current().id or "", boot = d:get("boot"), rows = #rows(), reaped = d:get("reaped") or 0 }
-  ngx.say(cjson.encode(head):sub(1, -2), ',"peers":', list(peers), "}")
-end
-
--- For this host alone: that the engine lives, with which configuration and view.
-function M.health(config)
-  ngx.header["Content-Type"] = "application/json"
-  ngx.say(cjson.encode { status = "ok", config = config, view = current().id or "" })
+  local v, ids = current(), {}
+  for n, peer in ipairs(v.peers) do ids[n] = peer.id end
+  local peers = listed(ids, function(id)
+    return { id = id, inflight = inflight(id), good = dict:get("g:" .. id) or 0, failed = dict:get("f:" .. id) or 0,
+      failed_in_row = dict:get("r:" .. id) or 0 }
+  end)
+  local gone = listed(v.gone, function(id) return { id = id, inflight = inflight(id) } end)
+  local head = cjson.encode({ view = v.id, boot = dict:get("boot"), rows = #living_rows(),
+    reaped = dict:get("reaped") or 0 })
+  ngx.say(head:sub(1, -2), ',"peers":', peers, ',"gone":', gone, "}")
 end
 
 return M
