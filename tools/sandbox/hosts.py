@@ -65,7 +65,8 @@ def ensure(hosts: tuple[Host, ...] = HOSTS) -> None:
             run(["docker", "rm", "-f", "-v", host.container])
         mounts = [word for mount in host.mounts for word in ("-v", mount)]
         run(["docker", "run", "-d", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={ROOT}"]
-            + ["--network", NETWORK, "--ip", host.address, *_OPTIONS, *mounts, _image(host)])  # fmt: skip
+            + ["--network", NETWORK, "--ip", host.address, "--cpu-shares", str(host.shares)]
+            + [*_OPTIONS, *mounts, _image(host)])  # fmt: skip
     for host in hosts:
         _await_boot(host)
     _prefer_hosts()

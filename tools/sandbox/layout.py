@@ -30,6 +30,7 @@ class Host:
     release: str
     mounts: tuple[str, ...] = ()
     image: str = ""  # another one than the release's base image
+    shares: int = 1024  # of the CPU; balancers are machines of their own, whatever their servers compute
 
     @property
     def container(self) -> str:
@@ -40,15 +41,21 @@ class Host:
 _SERVER_MOUNTS = (f"{WHEELS}:/srv/wheels:ro",)
 
 HOSTS = (
-    Host("lb1", "172.30.77.11", "bookworm"),
-    Host("lb2", "172.30.77.12", "trixie"),
+    Host("lb1", "172.30.77.11", "bookworm", shares=32768),
+    Host("lb2", "172.30.77.12", "trixie", shares=32768),
     # The CPU build of torch is for Python 3.11, so real vLLM runs on Debian 12.
     Host("gpu1", "172.30.77.21", "bookworm", _SERVER_MOUNTS),
     Host("gpu2", "172.30.77.22", "bookworm", _SERVER_MOUNTS),
     Host("gpu3", "172.30.77.23", "bookworm", _SERVER_MOUNTS),
     Host("mon1", "172.30.77.31", "bookworm"),
     # Load clients run in a container: a busy process beside the containers starves all of them.
-    Host("client1", "172.30.77.41", "bookworm", (f"{ROOT}/tests/load:/opt/tests/load:ro", f"{STATE}:/opt/sandbox:ro")),
+    Host(
+        "client1",
+        "172.30.77.41",
+        "bookworm",
+        (f"{ROOT}/tests/load:/opt/tests/load:ro", f"{STATE}:/opt/sandbox:ro"),
+        shares=8192,
+    ),
 )
 BALANCERS = tuple(host for host in HOSTS if host.name.startswith("lb"))
 MODEL_NAME = "tiny"
