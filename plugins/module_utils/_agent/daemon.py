@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pwd
 import signal
 import sys
 import time
@@ -29,12 +30,14 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.membership impo
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Change, View
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.neighbours import Neighbours
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_lua import NginxLua
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_native import Limits as Reloads
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_native import NginxNative
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.peer import PeerServer
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import Recovery
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import Store
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
+WORKERS = "www-data"  # user of NGINX's workers
 BEAT_SECONDS = 0.1  # probes are started, and their answers judged, in this rhythm
 LOOK_SECONDS = 0.5  # at the engine
 LOOK_AGAIN_SECONDS = 0.1  # while it does not answer: it restarts within a tenth of a second
@@ -209,10 +212,11 @@ def _engine(config: Config) -> Engine:
     if config.engine == "nginx_lua":
         return NginxLua(config.admin_socket)
     return NginxNative(
-        state=Path(config.state),
-        run=Path(config.run),
-        status_port=config.status_port,
-        reload_interval=config.reload_interval,
+        pwd.getpwnam(WORKERS).pw_uid,
+        config.status_port,
+        f"{config.state}/nginx-view.json",
+        f"{config.run}/observe.sock",
+        Reloads(interval=config.reload_interval),
     )
 
 

@@ -1,84 +1,57 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NGINX with its lua module: takes a view over a unix socket within milliseconds, and counts what is in flight."""
+"""Engine NGINX with lb.lua: the view goes to the admin socket and is in force with the answer."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import EngineError, Sight
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Observed, View
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_http import exchange, over_socket
 
-SECONDS = 2.0  # that an answer may take; NGINX answers in a millisecond unless the host is starved
-MAX_ANSWER = 8 * 1024 * 1024
+SOCKET = "/run/nginx-llm/admin.sock"
 
 
 class NginxLua:
-    """The engine behind ``lb.lua``."""
+    """The engine behind an admin socket; each question has ``seconds``."""
 
-    def __init__(self, socket: str, seconds: float = SECONDS) -> None:
+    def __init__(self, socket: str = SOCKET, seconds: float = 2) -> None:
         self._socket, self._seconds = socket, seconds
 
     async def apply(self, view: View, urgent: bool) -> None:
-        """Send the view and see it confirmed; nothing is ever put off, since a change costs nothing."""
-        told = await self._ask("PUT", view.text().encode())
-        if told.get("view") != view.id:
-            raise EngineError(f"{self._socket}: NGINX runs view {told.get('view')!r} after it was sent {view.id}")
+        """Send the view; EngineError unless NGINX says that it is in force. Nothing is put off: it has no price."""
+        try:
+            status, found = await exchange(over_socket(self._socket), "PUT", "/lb", view.text(), self._seconds)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"PUT {self._socket} /lb: {error}; is nginx.service running?") from error
+        if status != 200:
+            raise EngineError(f"PUT {self._socket} /lb: status {status}: {str(found.get('error'))[:200]}")
+        if found.get("view") != view.id:
+            text = f"has view {str(found.get('view'))[:20]!r} in force, sent was {view.id}; does another program send?"
+            raise EngineError(f"PUT {self._socket} /lb: NGINX {text}")
 
     async def look(self) -> Sight:
-        """Ask for the view in force and the counts."""
+        """Ask for the view in force, for what is in flight and for what was seen."""
         try:
-            told = await self._ask("GET")
-            peers = {str(peer["id"]): peer for peer in told["peers"]}
-            return Sight(
-                alive=True,
-                view=str(told["view"]),
-                inflight={ident: int(peer["inflight"]) for ident, peer in peers.items()},
-                observed={
-                    ident: Observed(int(peer["good"]), int(peer["failed"]), int(peer["failed_in_row"]))
-                    for ident, peer in peers.items()
-                },
-            )
-        except (EngineError, KeyError, TypeError, ValueError) as problem:
-            return Sight(alive=False, reason=str(problem) or type(problem).__name__)
+            status, found = await exchange(over_socket(self._socket), "GET", "/lb", seconds=self._seconds)
+            if status != 200:
+                raise ValueError(f"status {status}")
+            return _sight(found)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Sight(False, reason=f"GET {self._socket} /lb: {error or type(error).__name__}")
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Nothing is held between two questions."""
 
-    async def _ask(self, method: str, body: bytes = b"") -> dict[str, Any]:
-        where = f"{method} /lb at {self._socket}"
-        try:
-            status, data = await asyncio.wait_for(self._exchange(method, body), self._seconds)
-        except asyncio.TimeoutError:
-            raise EngineError(f"{where}: no answer within {self._seconds:g} s: systemctl status nginx") from None
-        except (OSError, ValueError, asyncio.IncompleteReadError) as problem:
-            raise EngineError(f"{where}: {problem}: systemctl status nginx") from None
-        try:
-            told = json.loads(data)
-        except ValueError:
-            told = None
-        if status != 200 or not isinstance(told, dict):
-            raise EngineError(f"{where}: answered {status}: {data[:200].decode('utf-8', 'replace')}")
-        return told
 
-    async def _exchange(self, method: str, body: bytes) -> tuple[int, bytes]:
-        reader, writer = await asyncio.open_unix_connection(self._socket)
-        try:
-            head = f"{method} /lb HTTP/1.0\r\nHost: nginx\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            await writer.drain()
-            data = bytearray()
-            while piece := await reader.read(65536):  # HTTP/1.0: the answer ends with the connection
-                data += piece
-                if len(data) > MAX_ANSWER:
-                    raise ValueError(f"the answer is larger than {MAX_ANSWER} bytes")
-        finally:
-            writer.transport.abort()
-        first, _sep, rest = bytes(data).partition(b"\r\n")
-        words = first.split(b" ")
-        if len(words) < 2 or not words[1].isdigit():
-            raise ValueError(f"the answer is no HTTP: {first[:60]!r}")
-        return int(words[1]), rest.partition(b"\r\n\r\n")[2]
+def _sight(found: dict[str, Any]) -> Sight:
+    rows: Iterable[dict[str, Any]] = [*found["gone"], *found["peers"]]
+    inflight = {str(row["id"]): int(row["inflight"]) for row in rows}
+    observed = {
+        str(row["id"]): Observed(int(row["good"]), int(row["failed"]), int(row["failed_in_row"]))
+        for row in found["peers"]
+    }
+    return Sight(True, str(found["view"]), inflight, True, observed)

@@ -342,7 +342,7 @@ end
 -- Log phase, at the server's level so that it also runs after an error page.
 function M.log()
   local id = leave()
-  if not id or ngx.var.request_completion ~= "OK" then return end -- not complete: the client left
+  if not id or ngx.var.request_completion ~= "OK" then return end -- the client left
   local status, ending = tonumber((ngx.var.upstream_status or ""):match("(%d+)$")), ngx.var.llm_end
   if not status or status == 499 or status == 503 then return end -- 503: the replica is full, not broken
   if status >= 500 or ending == "" or ngx.var.status == "009" then

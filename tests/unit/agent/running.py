@@ -52,7 +52,9 @@ class FakeEngine:
                     {"id": peer["id"], "inflight": 0, "good": 0, "failed": 0, "failed_in_row": 0}
                     for peer in fake.view["peers"]
                 ]
-                body = json.dumps({"view": fake.view["id"], "boot": 1, "peers": peers, "rows": 1, "reaped": 0}).encode()
+                body = json.dumps(
+                    {"view": fake.view["id"], "boot": 1, "peers": peers, "gone": [], "rows": 1, "reaped": 0}
+                ).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -278,7 +278,8 @@ def test_strange_answers_break_nothing(start: Callable[..., Lab], answer: bytes,
         lab.ask()
     row = await_that(lambda: lab.log() and lab.log()[-1], "the row is written")
     assert (row["status"], row["end"]) == (status, end)
-    failed = status != 200 or end == ""
+    # NGINX says of malformed chunks what it says of a client that left: nobody's failure
+    failed = (status != 200 or end == "") and b"zz" not in answer
     await_that(lambda: lab.ledger()["peers"]["a"]["failed"] == failed, "the failure is counted")
     modes(lab, a="ok")
     assert lab.spread(3) == {"a": 3}
