@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ class Limits:
     interval: float = 5  # between two reloads that nothing urges
     generations: int = 8  # of old workers, above which only urgent views reload
     confirm: float = 15  # until a view is in force
-    again: float = 2  # then the file is written anew: a path unit may have missed it
+    again: float = 5  # then the file is written anew: a path unit may have missed it
     look: float = 0.1  # between two looks at what is in force
 
 
@@ -110,7 +109,7 @@ class NginxNative:
         new = self._file.with_suffix(".new")
         try:
             new.write_text(text)
-            os.replace(new, self._file)
+            new.replace(self._file)
         except OSError as error:
             raise EngineError(f"{self._file}: {error.strerror}: the view cannot be handed to NGINX") from error
 

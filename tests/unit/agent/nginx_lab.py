@@ -315,9 +315,8 @@ class Lab:
     def stream(self) -> socket.socket:
         """Begin a stream and return its connection after the first event."""
         line = socket.create_connection(("127.0.0.1", self.port), timeout=15)
-        line.sendall(
-            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
-        )
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\n"
+        line.sendall(head.encode() + b"{}")
         seen = b""
         while b"data:" not in seen:
             more = line.recv(65536)

@@ -118,7 +118,9 @@ def test_a_refused_view_leaves_the_former_one(tmp_path: pathlib.Path) -> None:
     assert current(place) == nginx_apply.render(VIEW)
     other = View((A,))
     source.write_text(other.text())
-    refusing = Commands(("sh", "-c", f"grep -q {other.id} {place}/current/view.map && echo no good >&2; exit 1"), OK.reload)
+    refusing = Commands(
+        ("sh", "-c", f"grep -q {other.id} {place}/current/view.map && echo no good >&2; exit 1"), OK.reload
+    )
     with pytest.raises(ApplyError, match="status 1: no good"):
         nginx_apply.apply(source, place, refusing)
     assert current(place) == nginx_apply.render(VIEW)

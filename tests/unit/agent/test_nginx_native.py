@@ -27,7 +27,7 @@ from tests.fakes.vllm.running import AWAIT_SECONDS
 from tests.unit.agent import nginx_lab
 from tests.unit.agent.nginx_lab import KEY, Lab, read_all
 
-QUICK = Limits(interval=0.4, confirm=5, look=0.02, again=1)
+QUICK = Limits(interval=0.4, look=0.02)
 
 # What NGINX's log tells
 
@@ -57,7 +57,12 @@ def test_tries_are_read_from_a_datagram(line: bytes, expected: list[tuple[str, b
 
 def test_counts_are_by_replica_and_those_of_others_are_forgotten() -> None:
     seen = Observations("unused")
-    for line in (b"LB|10.0.0.1:80|502|OK", b"LB|10.0.0.1:80|500|OK", b"LB|10.0.0.2:80|500|OK", b"LB|10.0.0.2:80|200|OK"):
+    for line in (
+        b"LB|10.0.0.1:80|502|OK",
+        b"LB|10.0.0.1:80|500|OK",
+        b"LB|10.0.0.2:80|500|OK",
+        b"LB|10.0.0.2:80|200|OK",
+    ):
         seen.take(line)
     places = {"a": "10.0.0.1:80", "b": "10.0.0.2:80", "c": "10.0.0.3:80"}
     assert seen.of(places) == {"a": Observed(0, 2, 2), "b": Observed(1, 1, 0), "c": Observed()}
@@ -167,7 +172,7 @@ def test_an_urgent_view_takes_the_place_of_one_that_is_not_confirmed(stand_in: S
         stand_in.delay = 60
         stuck = asyncio.ensure_future(engine.apply(view(1), False))
         await asyncio.sleep(0.1)
-        stand_in.delay = 0
+        stand_in.delay = -60
         begin = time.monotonic()
         await asyncio.gather(engine.apply(view(2), True), stuck)
         return time.monotonic() - begin
@@ -202,7 +207,7 @@ def test_a_view_that_is_in_force_costs_no_reload(stand_in: StandIn) -> None:
 
 
 def test_the_file_is_written_anew_until_it_is_seen(stand_in: StandIn) -> None:
-    async def act(engine: NginxNative) -> int:
+    async def act(engine: NginxNative) -> None:
         stand_in.delay = 60
         task = asyncio.ensure_future(engine.apply(view(1), True))
         await asyncio.sleep(0.3)
@@ -211,9 +216,8 @@ def test_the_file_is_written_anew_until_it_is_seen(stand_in: StandIn) -> None:
         assert stand_in.file.stat().st_mtime_ns > first
         stand_in.delay = 0
         await task
-        return 0
 
-    stand_in.run(act)
+    stand_in.run(act, dataclasses.replace(QUICK, again=1))
 
 
 def test_what_is_not_confirmed_is_an_error(stand_in: StandIn) -> None:
@@ -341,7 +345,7 @@ def test_a_drained_replica_s_streams_go_on_and_are_counted_to_the_last() -> None
         sight = await it.until(lambda sight: sight.inflight["a"] == 3)
         assert (sight.alive, sight.exact) == (True, False)
         it.lab.replicas.finish()
-        assert all(b"[DONE]" in await asyncio.to_thread(read_all, line) for line in lines)
+        assert all([b"[DONE]" in await asyncio.to_thread(read_all, line) for line in lines])
         await it.until(lambda sight: sight.inflight["a"] == 0)
 
     native("ab", act)
@@ -382,7 +386,7 @@ def test_nobody_who_observes_is_nobody_who_waits() -> None:
         assert it.lab.spread(50)["a"] == 50
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
             deaf.bind(str(it.lab.home / "run/llm-agent/observe.sock"))
-            os.chmod(deaf.getsockname(), 0o666)
+            pathlib.Path(deaf.getsockname()).chmod(0o666)
             begin = time.monotonic()
             assert it.lab.spread(200)["a"] == 200
             assert time.monotonic() - begin < 10
@@ -401,7 +405,7 @@ def test_a_view_that_nginx_refuses_leaves_the_former_one() -> None:
             await it.put(a="drain")
         assert it.lab.health()["view"] == former
         assert set(it.lab.spread(20)) == {"a", "b"}
-        assert os.readlink(it.lab.home / "view/current") == former
+        assert (it.lab.home / "view/current").readlink() == pathlib.Path(former)
 
     native("ab", act)
 
