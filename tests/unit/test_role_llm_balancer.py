@@ -62,7 +62,9 @@ def test_only_checked_paths_are_sent_to_replicas():
 
 def test_pools_become_upstreams_in_the_native_form():
     text = render("nginx.conf.j2", llm_balancer_nginx_upstream="native")
-    group = r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;\n.*\n\s+include /etc/nginx/llm-view/current/\1[.]conf[*];"
+    group = (
+        r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;\n.*\n\s+include /etc/nginx/llm-view/current/\1[.]conf[*];"
+    )
     assert re.findall(group, text) == ["llm_default", "llm_big.Pool"]
     assert '"~^default$" llm_default;' in text
     assert "lua" not in text.replace("# known in the lua form only", "")

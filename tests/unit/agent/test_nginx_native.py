@@ -27,7 +27,7 @@ from tests.fakes.vllm.running import AWAIT_SECONDS
 from tests.unit.agent import nginx_lab
 from tests.unit.agent.nginx_lab import KEY, Lab, read_all
 
-QUICK = Limits(interval=0.4, look=0.02)
+QUICK = Limits(interval=0.4, look=0.02, settle=0.1)
 
 # What NGINX's log tells
 
@@ -223,7 +223,7 @@ def test_the_file_is_written_anew_until_it_is_seen(stand_in: StandIn) -> None:
 def test_what_is_not_confirmed_is_an_error(stand_in: StandIn) -> None:
     stand_in.delay = 60
     with pytest.raises(EngineError, match="has not taken view .* within 0.3 s .*journalctl -u llm-balancer-apply"):
-        stand_in.run(lambda engine: engine.apply(view(1), True), dataclasses.replace(QUICK, confirm=0.3))
+        stand_in.run(lambda engine: engine.apply(view(1), True), dataclasses.replace(QUICK, confirm=0.3, settle=0))
     stand_in.file.with_suffix(".new").mkdir()
     with pytest.raises(EngineError, match="Is a directory: the view cannot be handed to NGINX"):
         stand_in.run(lambda engine: engine.apply(view(2), True))
@@ -255,7 +255,7 @@ class Native:
         self.helper = lambda: nginx_apply.apply(self.file, lab.home / "view", commands)
         uid = pwd.getpwnam("www-data").pw_uid
         observe = str(lab.home / "run/llm-agent/observe.sock")
-        self.engine = NginxNative(uid, lab.status_port, str(self.file), observe, QUICK)
+        self.engine = NginxNative(uid, lab.status_port, str(self.file), observe, Limits())
         self.peers: dict[str, Peer] = {}
 
     async def watch(self) -> None:
@@ -399,7 +399,7 @@ def test_a_view_that_nginx_refuses_leaves_the_former_one() -> None:
     async def act(it: Native) -> None:
         await it.put()
         await asyncio.to_thread((it.lab.home / "keys.conf").write_text, "nonsense")
-        it.engine._limits = dataclasses.replace(QUICK, confirm=1)
+        it.engine._limits = Limits(confirm=1)
         former = it.lab.health()["view"]
         with pytest.raises(EngineError):
             await it.put(a="drain")
