@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -12,13 +11,14 @@ import pytest
 import yaml
 
 from tests.balancer_role import CLIENTS, DEFAULTS, ROLE, computed, render
+from tests.unit.agent.nginx_lab import LUA_MODULE
 
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
 
 
 def test_spec_and_defaults_are_equal():
     assert list(SPEC) == list(DEFAULTS)
-    types = {"str": str, "int": int, "bool": bool, "list": list, "float": float}
+    types = {"str": str, "int": int, "bool": bool, "list": list}
     for name, value in DEFAULTS.items():
         if computed(value):
             assert "default" not in SPEC[name], name
@@ -60,15 +60,28 @@ def test_only_checked_paths_are_sent_to_replicas():
     ]
 
 
-def test_pools_become_upstreams():
+def test_pools_become_upstreams_in_the_native_form():
     text = render("nginx.conf.j2", llm_balancer_nginx_upstream="native")
-    assert re.findall(r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;", text) == ["llm_default", "llm_big.Pool"]
-    assert re.findall(r"server (\S+) max_fails=0;", text) == [
-        "192.0.2.21:8000",
-        "[2001:db8::22]:8000",
-        "192.0.2.23:8000",
-    ]
+    group = (
+        r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;\n.*\n\s+include /etc/nginx/llm-view/current/\1[.]conf[*];"
+    )
+    assert re.findall(group, text) == ["llm_default", "llm_big.Pool"]
     assert '"~^default$" llm_default;' in text
+    assert "lua" not in text.replace("# known in the lua form only", "")
+
+
+def test_all_pools_share_one_upstream_in_the_lua_form():
+    text = render("nginx.conf.j2")
+    assert re.findall(r"upstream (\S+) {", text) == ["llm_replicas"]
+    assert '"~^default$" llm_replicas;' in text
+    assert '"~^big[.]Pool$" llm_replicas;' in text
+    assert text.count('require("lb").admit()') == text.count("proxy_pass ") == 3
+
+
+@pytest.mark.parametrize("form", SPEC["llm_balancer_nginx_upstream"]["choices"])
+def test_a_full_queue_is_never_tried_elsewhere(form):
+    text = render("nginx.conf.j2", llm_balancer_nginx_upstream=form)
+    assert re.findall(r"proxy_next_upstream (.*);", text) == ["error timeout http_500 http_502 non_idempotent"]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +110,22 @@ def test_config_id_has_its_place_once():
     assert render("nginx.conf.j2").count("@CONFIG_ID@") == 1
 
 
-@pytest.mark.parametrize("template", ["nginx.conf.j2", "nginx_keys.conf.j2", "nginx_unit.conf.j2"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "llm_balancer_apply.path.j2",
+        "llm_balancer_apply.service.j2",
+        "nginx.conf.j2",
+        "nginx_keys.conf.j2",
+        "nginx_unit.conf.j2",
+        "tmpfiles.conf.j2",
+    ],
+)
 def test_rendering_is_stable_and_marked(template):
     text = render(template)
     assert text == render(template)
     assert "Ansible managed" in text.splitlines()[1]
-    assert all(len(line) <= 120 or "ssl_ciphers" in line for line in text.splitlines())
+    assert all(len(line) <= 120 or "ssl_ciphers" in line or "ExecStart=" in line for line in text.splitlines())
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs the nginx program")
@@ -119,14 +142,19 @@ def test_rendering_is_stable_and_marked(template):
         },
     ],
 )
-def test_nginx_accepts_it(tmp_path, changes):
+@pytest.mark.parametrize("form", SPEC["llm_balancer_nginx_upstream"]["choices"])
+def test_nginx_accepts_it(tmp_path, form, changes):
+    if form == "lua" and not LUA_MODULE.exists():
+        pytest.skip("needs libnginx-mod-http-lua and lua-cjson")
     pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt"), "-subj", "/CN=llm.example.com"]
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *pair], check=True, capture_output=True)
     (tmp_path / "tls.pem").write_text((tmp_path / "crt").read_text() + (tmp_path / "key").read_text())
     (tmp_path / "keys.conf").write_text(render("nginx_keys.conf.j2"))
-    text = render("nginx.conf.j2", __llm_balancer_secrets_dir=str(tmp_path), llm_balancer_port=18443, **changes)
-    for place in ("/var/log/nginx", "/run/"):
-        text = text.replace(place, f"{tmp_path}/")
+    (tmp_path / "nginx-llm").mkdir()
+    places = {"__llm_balancer_secrets_dir": str(tmp_path), "__llm_balancer_lua_dir": str(ROLE / "files")}
+    text = render("nginx.conf.j2", **places, llm_balancer_port=18443, llm_balancer_nginx_upstream=form, **changes)
+    for place in ("/var/log/nginx", "/run"):
+        text = text.replace(place, str(tmp_path))
     (tmp_path / "nginx.conf").write_text(text)
     done = subprocess.run(
         ["nginx", "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, check=False

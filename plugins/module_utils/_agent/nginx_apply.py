@@ -78,11 +78,11 @@ def validate(text: bytes) -> View:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ApplyError("is no view") from error
     seen: set[str] = set()
-    for number, peer in enumerate(view.peers, 1):
-        wrong = _wrong(peer) or ("id, which an earlier one has" if peer.id in seen else "")
+    for number, peer in enumerate(found["peers"], 1):
+        wrong = _wrong(peer) or ("id, which an earlier one has" if peer["id"] in seen else "")
         if wrong:
             raise ApplyError(f"peer {number} has no valid {wrong}")
-        seen.add(peer.id)
+        seen.add(peer["id"])
     groups: dict[str, str] = {}
     for peer in view.peers:
         if groups.setdefault(upstream_name(peer.pool).lower(), peer.pool) != peer.pool:
@@ -92,19 +92,19 @@ def validate(text: bytes) -> View:
     return view
 
 
-def _wrong(peer: Peer) -> str:
-    """Return the first field that has not its form, "" when all have. Types first: JSON brings any."""
-    if not (isinstance(peer.id, str) and _ID.fullmatch(peer.id)):
+def _wrong(peer: dict[str, Any]) -> str:
+    """Return the first field that has not its form, "" when all have."""
+    if not (isinstance(peer["id"], str) and _ID.fullmatch(peer["id"])):
         return "id"
-    if not (isinstance(peer.pool, str) and _POOL.fullmatch(peer.pool)):
+    if not (isinstance(peer["pool"], str) and _POOL.fullmatch(peer["pool"])):
         return "pool"
-    if not (type(peer.port) is int and 1 <= peer.port <= 65535):
+    if not (type(peer["port"]) is int and 1 <= peer["port"] <= 65535):
         return "port"
-    if peer.state not in ("up", "down", "drain"):
+    if peer["state"] not in ("up", "down", "drain"):
         return "state"
-    if not (type(peer.weight) in (int, float) and 0 < peer.weight <= 1):
+    if not (type(peer["weight"]) in (int, float) and 0 < peer["weight"] <= 1):
         return "weight"
-    return "" if _is_address(peer.address) else "address"
+    return "" if _is_address(peer["address"]) else "address"
 
 
 def _is_address(text: Any) -> bool:
@@ -137,7 +137,7 @@ def install(view: View, place: pathlib.Path, commands: Commands) -> None:
     ``place/current`` is a link to the files of one view, so one rename changes all groups at once.
     """
     current = place / "current"
-    former = os.readlink(current) if current.is_symlink() else None
+    former = str(current.readlink()) if current.is_symlink() else None
     folder = place / view.id
     if former != view.id:
         shutil.rmtree(folder, ignore_errors=True)
@@ -163,7 +163,7 @@ def _point(link: pathlib.Path, target: str) -> None:
     new = link.with_name("current.new")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
-    os.replace(new, link)
+    new.replace(link)
 
 
 def _run(command: Sequence[str]) -> None:

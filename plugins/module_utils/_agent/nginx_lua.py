@@ -41,7 +41,7 @@ class NginxLua:
                 raise ValueError(f"status {status}")
             return _sight(found)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return Sight(False, reason=f"GET {self._socket} /lb: {error or type(error).__name__}")
+            return Sight(False, reason=f"GET {self._socket} /lb: {str(error) or type(error).__name__}")
 
     async def close(self) -> None:
         """Nothing is held between two questions."""

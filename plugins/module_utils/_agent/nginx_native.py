@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -32,8 +31,9 @@ class Limits:
     interval: float = 5  # between two reloads that nothing urges
     generations: int = 8  # of old workers, above which only urgent views reload
     confirm: float = 15  # until a view is in force
-    again: float = 2  # then the file is written anew: a path unit may have missed it
+    again: float = 5  # then the file is written anew: a path unit may have missed it
     look: float = 0.1  # between two looks at what is in force
+    settle: float = 0.5  # for which each look must find the view: old workers take connections for another 0.1 s
 
 
 class NginxNative:
@@ -88,15 +88,21 @@ class NginxNative:
     async def _publish(self) -> None:
         """Hand the newest view over until NGINX shows it; an urgent one takes the place of one that is under way."""
         view, written, limit = self._newest, -self._limits.again, self._clock() + self._limits.confirm
+        shown: float | None = None
         while self._clock() < limit:
             if self._hurry.is_set():
                 self._hurry.clear()
+                shown = None
                 view, written, limit = self._newest, -self._limits.again, self._clock() + self._limits.confirm
             if self._clock() >= written + self._limits.again:
                 self._write(view.text())
                 written = self._reloaded = self._clock()
             await asyncio.sleep(self._limits.look)
-            if await self._in_force() == view.id:
+            if await self._in_force() != view.id:
+                shown = None
+            elif shown is None:
+                shown = self._clock()
+            elif self._clock() >= shown + self._limits.settle:
                 self._left.update({peer.id: _place(peer.address, peer.port) for peer in self._confirmed.peers})
                 self._confirmed = view
                 return
@@ -110,7 +116,7 @@ class NginxNative:
         new = self._file.with_suffix(".new")
         try:
             new.write_text(text)
-            os.replace(new, self._file)
+            new.replace(self._file)
         except OSError as error:
             raise EngineError(f"{self._file}: {error.strerror}: the view cannot be handed to NGINX") from error
 

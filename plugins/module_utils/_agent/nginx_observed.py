@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import pathlib
 import re
 import socket
@@ -53,7 +52,8 @@ class Observations:
         pathlib.Path(self._path).unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.bind(self._path)
-        os.chmod(self._path, 0o666)  # NGINX's workers are another user; the worst that others could send wakes a probe
+        # NGINX's workers are another user, and what others could send at worst wakes a probe.
+        pathlib.Path(self._path).chmod(0o666)
         asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
     def _receive(self) -> None:

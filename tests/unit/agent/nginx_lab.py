@@ -312,12 +312,22 @@ class Lab:
             found[json.loads(text)["from"] if status == 200 else str(status)] += 1
         return found
 
+    def request(self, *headers: str) -> socket.socket:
+        """Send a request and return its connection."""
+        line = socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        head = [
+            "POST /v1/completions HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {KEY}",
+            "Content-Length: 2",
+            *headers,
+        ]
+        line.sendall("\r\n".join([*head, "", "{}"]).encode())
+        return line
+
     def stream(self) -> socket.socket:
         """Begin a stream and return its connection after the first event."""
-        line = socket.create_connection(("127.0.0.1", self.port), timeout=15)
-        line.sendall(
-            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
-        )
+        line = self.request()
         seen = b""
         while b"data:" not in seen:
             more = line.recv(65536)

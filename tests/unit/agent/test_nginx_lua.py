@@ -118,7 +118,7 @@ def test_out_of_rotation_means_no_new_request_and_no_lost_one(start: Callable[..
     assert {status for _out, status, _name in seen} == {200}
     assert {name for out, _status, name in seen if out} == {"b"}
     assert {name for out, _status, name in seen if not out} == {"a", "b"}
-    assert lab.log()[-1]["nth_on_conn"] == 40
+    await_that(lambda: lab.log()[-1]["nth_on_conn"] == 40, "all came on one connection")
 
 
 def test_when_none_is_up_those_that_are_down_are_tried_but_never_a_drained_one(start: Callable[..., Lab]) -> None:
@@ -274,8 +274,9 @@ def test_strange_answers_break_nothing(start: Callable[..., Lab], answer: bytes,
     lab = start("a")
     lab.replicas.all["a"].answer = answer
     modes(lab, a="raw")
-    with contextlib.suppress(nginx_lab.http.client.HTTPException, ConnectionError):
-        lab.ask()
+    with lab.request("Connection: close") as line, contextlib.suppress(ConnectionError):
+        while line.recv(65536):  # to the end, whatever it is
+            pass
     row = await_that(lambda: lab.log() and lab.log()[-1], "the row is written")
     assert (row["status"], row["end"]) == (status, end)
     # NGINX says of malformed chunks what it says of a client that left: nobody's failure
@@ -316,7 +317,7 @@ def test_failures_leave_no_count(start: Callable[..., Lab]) -> None:
 def test_a_killed_worker_s_requests_are_forgotten_within_two_seconds(start: Callable[..., Lab]) -> None:
     lab = start("abc")
     lines = streams(lab, 60)
-    victim = max(lab.serving(), key=lambda pid: len(os.listdir(f"/proc/{pid}/fd")))
+    victim = max(lab.serving(), key=lambda pid: len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir())))
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
     await_that(lambda: sum(open_streams(lab).values()) < 60, "the replicas notice")
@@ -377,7 +378,7 @@ def test_a_replica_that_left_the_view_is_counted_until_it_is_idle(start: Callabl
     for line in lines:
         read_all(line)
     await_that(lambda: lab.ledger()["gone"] == {"b": 0}, "it is idle")
-    lab.put({"a": {"weight": 0.5}}) if "b" in lab.peers else lab.send(lab.view(retry_burst=1).text())
+    lab.send(lab.view(retry_burst=1).text())
     assert lab.ledger()["gone"] == {}
     lab.peers["b"] = peer
     assert lab.send(lab.view().text())[1]["peers"][1]["inflight"] == 0
@@ -481,7 +482,7 @@ def test_the_last_view_is_in_force_from_the_start_and_a_restart_forgets_counts(s
     unit = nginx_lab.render("nginx_unit.conf.j2")
     removal = re.search(r"ExecStartPre=-/bin/rm -f (\S+)", unit)
     assert removal and lab.admin.endswith(removal[1])
-    os.unlink(lab.admin)
+    pathlib.Path(lab.admin).unlink()
     lab.start()
     modes(lab, a="ok", b="ok")
     assert lab.health()["view"] == lab.view().id

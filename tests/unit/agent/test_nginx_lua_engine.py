@@ -31,6 +31,7 @@ def against(socket: str, answer: bytes | None, action: Callable[[NginxLua], Awai
     """Run an action of a driver whose socket sends these bytes, or keeps silent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
         if answer is not None:
             with contextlib.suppress(OSError):
                 writer.write(answer)
