@@ -41,17 +41,22 @@ def _remote(text: str) -> str:
     return server_address(str(found), int(port, 16))
 
 
-def _titles(proc: pathlib.Path) -> Iterator[bytes]:
+def _titles(proc: pathlib.Path) -> Iterator[tuple[int, bytes]]:
     for path in proc.iterdir():
         if path.name.isdigit():
             with contextlib.suppress(OSError):  # it ended meanwhile
-                yield (path / "cmdline").read_bytes()
+                yield int(path.name), (path / "cmdline").read_bytes().rstrip(b"\0 ")
+
+
+def serving(proc: pathlib.Path = pathlib.Path("/proc")) -> set[int]:
+    """Return the numbers of the workers that take requests."""
+    return {number for number, title in _titles(proc) if title == b"nginx: worker process"}
 
 
 def old_generations(proc: pathlib.Path = pathlib.Path("/proc")) -> int:
     """Return how many generations of old workers finish their streams: reloads whose price is still being paid."""
     old = current = 0
-    for title in _titles(proc):
+    for _number, title in _titles(proc):
         old += title.startswith(b"nginx: worker process is shutting down")
-        current += title.rstrip(b"\0 ") == b"nginx: worker process"
+        current += title == b"nginx: worker process"
     return -(-old // max(current, 1))

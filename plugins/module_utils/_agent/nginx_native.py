@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent import nginx_host
+from ansible_collections.llmops.vllm.plugins.module_utils._agent import nginx_host, rotation
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import EngineError, Sight
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import View
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_http import exchange, over_port
@@ -34,6 +34,8 @@ class Limits:
     again: float = 5  # then the file is written anew: a path unit may have missed it
     look: float = 0.1  # between two looks at what is in force
     settle: float = 0.5  # for which each look must find the view: old workers take connections for another 0.1 s
+    leave: float = 1  # that old workers have to take no more requests, once new ones answer
+    patience: float = 60  # of a view that can wait, however many generations there are
 
 
 class NginxNative:
@@ -47,16 +49,20 @@ class NginxNative:
         observe_socket: str = OBSERVE_SOCKET,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         old_generations: Callable[[], int] = nginx_host.old_generations,
+        serving: Callable[[], set[int]] = nginx_host.serving,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._uid, self._connect, self._file = uid, over_port(status_port), pathlib.Path(view_file)
-        self._limits, self._old_generations, self._clock = limits, old_generations, clock
+        self._limits, self._clock = limits, clock
+        self._old_generations, self._serving = old_generations, serving
         self._observations = Observations(observe_socket)
         self._port = status_port
         self._turn = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._newest = View()
-        self._confirmed = View()
+        # an agent that starts must not call a replica idle before it has applied anything
+        self._confirmed = rotation.remembered(self._file) or View()
+        self._old: set[int] = set()  # workers that may take requests by a former view
         self._left: dict[str, str] = {}  # address:port of replicas that were in a view, while requests may run there
         self._reloaded = -limits.interval + clock()
 
@@ -69,14 +75,18 @@ class NginxNative:
         if urgent:
             self._hurry.set()
         async with self._turn:
-            if self._confirmed == self._newest and await self._in_force() == self._newest.id:
-                return
-            await self._patience()
-            await self._publish()
+            if await self._in_force() == self._newest.id:  # as after a restart of the agent: nothing to reload
+                self._hurry.clear()
+                self._confirm(self._newest)
+            else:
+                await self._patience()
+                await self._publish()
+            await self._old_leave()
 
     async def _patience(self) -> None:
         """Wait until a reload is due, or urgent."""
-        while not self._hurry.is_set():
+        limit = self._clock() + self._limits.patience
+        while not self._hurry.is_set() and self._clock() < limit:
             wait = self._reloaded + self._limits.interval - self._clock()
             if wait <= 0 and self._old_generations() > self._limits.generations:
                 wait = self._limits.interval
@@ -95,6 +105,7 @@ class NginxNative:
                 shown = None
                 view, written, limit = self._newest, -self._limits.again, self._clock() + self._limits.confirm
             if self._clock() >= written + self._limits.again:
+                self._old = self._old or self._serving()
                 self._write(view.text())
                 written = self._reloaded = self._clock()
             await asyncio.sleep(self._limits.look)
@@ -103,13 +114,23 @@ class NginxNative:
             elif shown is None:
                 shown = self._clock()
             elif self._clock() >= shown + self._limits.settle:
-                self._left.update({peer.id: _place(peer.address, peer.port) for peer in self._confirmed.peers})
-                self._confirmed = view
+                self._confirm(view)
                 return
         raise EngineError(
             f"NGINX has not taken view {view.id} within {self._limits.confirm:g} s (http://127.0.0.1:{self._port}"
             "/lb-health shows another): see journalctl -u llm-balancer-apply -u nginx"
         )
+
+    def _confirm(self, view: View) -> None:
+        self._left.update({peer.id: _place(peer.address, peer.port) for peer in self._confirmed.peers})
+        self._confirmed = view
+
+    async def _old_leave(self) -> None:
+        """Wait until no worker of before takes requests: master and new workers need a tenth of a second for that."""
+        limit = self._clock() + self._limits.leave
+        while self._old & self._serving() and self._clock() < limit:
+            await asyncio.sleep(self._limits.look / 2)
+        self._old = set()
 
     def _write(self, text: str) -> None:
         """Replace the file, never leaving half a view; EngineError when the disk does not take it."""
