@@ -10,12 +10,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# `failover` goes on with the hosts of `default`, which has removed one of its servers at the end.
-SCENARIOS = {
-    "default": ["destroy", "create", "check", "converge", "idempotence", "verify"],
-    "failover": ["create", "converge", "verify"],
-    "faults": ["destroy", "create", "converge", "verify", "side-effect", "verify"],
-}
+# Not here: `failover` and `faults`, which are run by hand (`molecule test -s failover`): together they take half an hour.
+SCENARIOS = {"default": ["destroy", "create", "check", "converge", "idempotence", "verify"]}
 STEP_SECONDS = 1800
 STEPS = [(scenario, step) for scenario, steps in SCENARIOS.items() for step in steps]
 failed: set[str] = set()
