@@ -18,7 +18,7 @@ SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argum
 
 def test_spec_and_defaults_are_equal():
     assert list(SPEC) == list(DEFAULTS)
-    types = {"str": str, "int": int, "bool": bool, "list": list}
+    types = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
     for name, value in DEFAULTS.items():
         if computed(value):
             assert "default" not in SPEC[name], name
@@ -63,7 +63,7 @@ def test_only_checked_paths_are_sent_to_replicas():
 def test_pools_become_upstreams_in_the_native_form():
     text = render("nginx.conf.j2", llm_balancer_nginx_upstream="native")
     group = (
-        r"upstream (\S+) {\n\s+zone \1 256k;\n\s+least_conn;\n.*\n\s+include /etc/nginx/llm-view/current/\1[.]conf[*];"
+        r"upstream (\S+) {\n\s+zone \1 4m;\n\s+least_conn;\n.*\n\s+include /etc/nginx/llm-view/current/\1[.]conf[*];"
     )
     assert re.findall(group, text) == ["llm_default", "llm_big.Pool"]
     assert '"~^default$" llm_default;' in text

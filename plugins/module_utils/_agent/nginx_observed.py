@@ -57,9 +57,10 @@ class Observations:
         asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
     def _receive(self) -> None:
-        assert self._socket
+        if self._socket is None:
+            return
         with contextlib.suppress(BlockingIOError):
-            for _ in range(256):  # then others of the loop have their turn
+            for _turn in range(256):  # then others of the loop have their turn
                 self.take(self._socket.recv(_LARGEST))
 
     def take(self, datagram: bytes) -> None:
