@@ -239,4 +239,4 @@ async def _run(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    raise SystemExit(main(sys.argv))

@@ -98,7 +98,7 @@ def _wrong(peer: dict[str, Any]) -> str:
         return "id"
     if not (isinstance(peer["pool"], str) and _POOL.fullmatch(peer["pool"])):
         return "pool"
-    if not (type(peer["port"]) is int and 1 <= peer["port"] <= 65535):
+    if isinstance(peer["port"], bool) or not (isinstance(peer["port"], int) and 1 <= peer["port"] <= 65535):
         return "port"
     if peer["state"] not in ("up", "down", "drain"):
         return "state"
@@ -202,4 +202,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

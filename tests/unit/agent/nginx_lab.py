@@ -307,7 +307,7 @@ class Lab:
     def spread(self, count: int, **options: Any) -> Counter[str]:
         """Send requests one after another and return how many each replica, or each status, answered."""
         found: Counter[str] = Counter()
-        for _ in range(count):
+        for _turn in range(count):
             status, _headers, text = self.ask(**options)
             found[json.loads(text)["from"] if status == 200 else str(status)] += 1
         return found

@@ -50,7 +50,7 @@ def requests(lab: Lab) -> dict[str, int]:
 def streams(lab: Lab, count: int) -> list[socket.socket]:
     for replica in lab.replicas.all.values():
         replica.mode = "slow"
-    return [lab.stream() for _ in range(count)]
+    return [lab.stream() for _turn in range(count)]
 
 
 def open_streams(lab: Lab) -> dict[str, int]:
@@ -65,10 +65,10 @@ def test_requests_go_where_the_fewest_are_in_flight(start: Callable[..., Lab]) -
     lines = streams(lab, 9)
     assert lab.inflight() == {"a": 3, "b": 3, "c": 3}
     lab.put({"c": {"state": "drain"}})
-    lines += [lab.stream() for _ in range(4)]
+    lines += [lab.stream() for _turn in range(4)]
     assert lab.inflight() == {"a": 5, "b": 5, "c": 3}
     lab.put({"c": {"state": "up"}})
-    lines += [lab.stream() for _ in range(2)]
+    lines += [lab.stream() for _turn in range(2)]
     assert lab.inflight() == {"a": 5, "b": 5, "c": 5}
     lab.replicas.finish()
     assert all(b"[DONE]" in read_all(line) for line in lines)
@@ -137,7 +137,7 @@ def test_a_replica_that_returns_grows_to_its_share(start: Callable[..., Lab]) ->
     lines = streams(lab, 9)  # a tenth would find both alike
     assert lab.inflight() == {"a": 9}
     lab.put({"b": {"since": time.time() - 500}}, slow_start=1000)  # by now at 0.55 of its share
-    lines += [lab.stream() for _ in range(20)]
+    lines += [lab.stream() for _turn in range(20)]
     assert 9 <= lab.inflight()["b"] <= 11
     for line in lines:
         line.close()
@@ -293,7 +293,7 @@ def test_strange_answers_break_nothing(start: Callable[..., Lab], answer: bytes,
 
 def test_aborted_streams_leave_no_count(start: Callable[..., Lab]) -> None:
     lab = start("abcd")
-    for _ in range(5):
+    for _turn in range(5):
         lines = streams(lab, 100)
         assert sum(lab.inflight().values()) >= 100
         for line in lines:
@@ -308,7 +308,7 @@ def test_failures_leave_no_count(start: Callable[..., Lab]) -> None:
     lab = start("abc")
     for mode in ("reset", "broken", "busy", "cut"):
         modes(lab, a=mode, b=mode, c=mode)
-        for _ in range(20):
+        for _turn in range(20):
             with contextlib.suppress(nginx_lab.http.client.HTTPException, ConnectionError):
                 lab.ask()
     await_that(lambda: lab.inflight() == {}, "nothing is in flight")
@@ -323,7 +323,7 @@ def test_a_killed_worker_s_requests_are_forgotten_within_two_seconds(start: Call
     await_that(lambda: sum(open_streams(lab).values()) < 60, "the replicas notice")
     await_that(lambda: lab.inflight() == open_streams(lab), "the counts are the replicas' own")
     assert time.monotonic() - killed < 2.5
-    lines += [lab.stream() for _ in range(9)]
+    lines += [lab.stream() for _turn in range(9)]
     assert lab.inflight() == open_streams(lab)
     lab.replicas.finish()
     for line in lines:
@@ -342,7 +342,7 @@ def test_after_kills_the_choice_is_level_again(start: Callable[..., Lab]) -> Non
         os.kill(victim, signal.SIGKILL)
     await_that(lambda: lab.ledger()["reaped"] == nginx_lab.WORKERS, "the rows are gone")
     await_that(lambda: open_streams(lab) == {}, "the replicas are idle")
-    lines += [lab.stream() for _ in range(10)]
+    lines += [lab.stream() for _turn in range(10)]
     assert lab.inflight() == {"a": 5, "b": 5}
     for line in lines:
         line.close()
@@ -352,12 +352,12 @@ def test_streams_go_on_and_stay_counted_through_a_reload(start: Callable[..., La
     lab = start("ab")
     modes(lab, a="slow", b="slow")
     lab.put({"b": {"state": "drain"}})
-    lines = [lab.stream() for _ in range(10)]
+    lines = [lab.stream() for _turn in range(10)]
     boot = lab.ledger()["boot"]
     lab.reload()
     assert lab.inflight() == {"a": 10}
     lab.put({"b": {"state": "up"}})
-    lines += [lab.stream() for _ in range(10)]
+    lines += [lab.stream() for _turn in range(10)]
     assert lab.inflight() == {"a": 10, "b": 10}
     assert lab.ledger()["boot"] == boot
     lab.replicas.finish()

@@ -340,12 +340,13 @@ def test_a_drained_replica_s_streams_go_on_and_are_counted_to_the_last() -> None
         it.lab.spread(8)  # leaves idle connections behind
         for replica in it.lab.replicas.all.values():
             replica.mode = "slow"
-        lines = [it.lab.stream() for _ in range(6)]
+        lines = [it.lab.stream() for _turn in range(6)]
         await it.put(a="drain")
         sight = await it.until(lambda sight: sight.inflight["a"] == 3)
         assert (sight.alive, sight.exact) == (True, False)
         it.lab.replicas.finish()
-        assert all([b"[DONE]" in await asyncio.to_thread(read_all, line) for line in lines])
+        for line in lines:
+            assert b"[DONE]" in await asyncio.to_thread(read_all, line)
         await it.until(lambda sight: sight.inflight["a"] == 0)
 
     native("ab", act)
@@ -356,7 +357,7 @@ def test_a_replica_that_left_is_counted_until_it_is_idle() -> None:
     async def act(it: Native) -> None:
         await it.put()
         it.lab.replicas.all["a"].mode = it.lab.replicas.all["b"].mode = "slow"
-        lines = [it.lab.stream() for _ in range(2)]
+        lines = [it.lab.stream() for _turn in range(2)]
         await it.engine.apply(View((it.peers["b"],)), True)
         await it.until(lambda sight: sight.inflight["a"] == 1)
         for line in lines:

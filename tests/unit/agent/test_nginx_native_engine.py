@@ -113,7 +113,7 @@ def test_streams_of_a_drained_replica_are_counted_until_they_end(it):
         await engine.apply(it.view(), urgent=True)
         for replica in it.replicas.all.values():
             replica.mode = "slow"
-        lines: list[socket.socket] = [await asyncio.to_thread(it.stream) for _ in range(6)]
+        lines: list[socket.socket] = [await asyncio.to_thread(it.stream) for _turn in range(6)]
         await engine.apply(drained, urgent=True)
         assert (await engine.look()).inflight == {"g1/r0": 3, "g2/r0": 3}
         # an agent that was restarted knows at once, and has nothing to reload
@@ -135,7 +135,7 @@ def test_answers_and_failures_are_observed(it):
         await engine.apply(it.view(), urgent=True)
         await engine.look()
         await asyncio.to_thread(lambda: it.replicas.run(it.replicas.close("g1/r0")))
-        for _ in range(4):
+        for _turn in range(4):
             assert (await asyncio.to_thread(it.ask))[0] == 200
         sight = await sight_with(engine, lambda sight: sight.observed["g2/r0"] == Observed(4, 0, 0))
         failing = sight.observed["g1/r0"]
