@@ -34,10 +34,16 @@ GONE_SECONDS = 10.0  # for a killed process to be gone
 SLACK_SECONDS = 5.0  # between what an agent measured and what systemd noted
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 class Watchdog:
     """One turn: ask, judge, look, record, restart."""
 
-    def __init__(self, config: Config, run: commands.Run = commands.run, log: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, config: Config, run: commands.Run = commands.run, log: Callable[[str], None] | None = None
+    ) -> None:
         """``run`` runs programs, ``log`` takes lines of JSON."""
         self._config, self._run, self._log = config, run, log
         self._memory = Memory(Path(config.run) / "memory.json")
