@@ -45,7 +45,7 @@ class Watchdog:
         self, config: Config, run: commands.Run = commands.run, log: Callable[[str], None] | None = None
     ) -> None:
         """``run`` runs programs, ``log`` takes lines of JSON."""
-        self._config, self._run, self._log = config, run, log
+        self._config, self._run, self._log = config, run, log or _say
         self._memory = Memory(Path(config.run) / "memory.json")
         self._incidents = Path(config.state) / "incidents"
 
