@@ -77,7 +77,8 @@ def _objection(replica: Own, pools: set[str], answer: Mapping[str, Any]) -> str:
         if leased:
             return f"pool {leased[0]} is under a rollout lease"
         # one that has just started has seen too little to speak of health
-        if answer["synced"] is True and float(answer["wedged"].get(replica.id, -1)) < 0:
+        sees_it = float(answer["wedged"].get(replica.id, -1)) >= 0  # not so for NaN, either
+        if answer["synced"] is True and not sees_it:
             return "it does not see the replica wedged"
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         return f"its answer is not understood ({type(problem).__name__}: {problem})"
