@@ -39,10 +39,9 @@ class Fleet:
     def set_members(self, members: Iterable[Member]) -> None:
         """Make these the members; what is known of those that stay is kept."""
         wanted = {member.id: member for member in members}
-        for ident, member in list(self.members.items()):
+        for ident, member in self.members.items():
             if wanted.get(ident) != member:
                 self._probes.pop(ident).close()
-                del self.members[ident]
         pools: dict[str, list[str]] = defaultdict(list)
         for member in wanted.values():
             pools[member.pool].append(member.id)

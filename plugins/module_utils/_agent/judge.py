@@ -130,8 +130,8 @@ class PoolJudge:
 
     def _decide(self, now: float) -> None:
         active = [replica for replica in self._replicas.values() if replica.administrative == "active"]
-        judged = [replica for replica in active if replica.bad is not None and replica.bad.kind == "judgement"]
-        facts = sum(1 for replica in active if replica.bad is not None and replica.bad.kind == "fact")
+        judged = [replica for replica in active if replica.kind == "judgement"]
+        facts = sum(replica.kind == "fact" for replica in active)
         self._note_panic(2 * len(judged) > len(active), len(judged), len(active))
         # Those that are out already stay first: a place is not handed to and fro.
         judged.sort(key=lambda replica: (self._is_in(replica.id), replica.bad.since if replica.bad else 0))
@@ -141,9 +141,9 @@ class PoolJudge:
         out = {replica.id for replica in judged[: max(0, room - facts)]}
         whole = bool(active) and all(replica.degraded and replica.bad is None for replica in active)
         for replica in self._replicas.values():
-            fact = replica.bad is not None and replica.bad.kind == "fact"
+            # the floor protects those that get requests: it says nothing about a drained one
             drained_and_bad = replica.administrative == "drained" and replica.bad is not None
-            self._settle(replica, fact or drained_and_bad or replica.id in out, whole, now)
+            self._settle(replica, replica.kind == "fact" or drained_and_bad or replica.id in out, whole, now)
 
     def _is_in(self, ident: str) -> bool:
         verdict = self._verdicts.get(ident)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent import nginx_host, rotation
+from ansible_collections.llmops.vllm.plugins.module_utils._agent import files, nginx_host, rotation
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import EngineError, Sight
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import View
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_http import exchange, over_port
@@ -134,10 +134,8 @@ class NginxNative:
 
     def _write(self, text: str) -> None:
         """Replace the file, never leaving half a view; EngineError when the disk does not take it."""
-        new = self._file.with_suffix(".new")
         try:
-            new.write_text(text)
-            new.replace(self._file)
+            files.write(self._file, text)
         except OSError as error:
             raise EngineError(f"{self._file}: {error.strerror}: the view cannot be handed to NGINX") from error
 

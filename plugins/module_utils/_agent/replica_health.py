@@ -72,6 +72,11 @@ class ReplicaHealth:
         self._kv_held = 0
         self._least_memory: int | None = None
 
+    @property
+    def kind(self) -> Kind | None:
+        """How sure it is that the replica should be out; None when it should not."""
+        return None if self.bad is None else self.bad.kind
+
     # --- when to probe
 
     def due(self) -> Due:
@@ -199,7 +204,7 @@ class ReplicaHealth:
 
     def tick(self, now: float) -> None:
         """Let time pass."""
-        if self.bad is not None and self.bad.kind == "judgement" and self._connects_bad >= 2:
+        if self.bad is not None and self.kind == "judgement" and self._connects_bad >= 2:
             gone = now - self._reached
             if gone >= self._limits.unreachable_is_fact:
                 self.bad = replace(self.bad, kind="fact", reason=f"no sign of life for {gone:.0f} s")

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent import files
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import Engine, EngineError
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import (
     Administrative,
@@ -128,10 +129,8 @@ class Rotation:
         return ""
 
     def _store(self, view: View) -> None:
-        aside = self._path.with_suffix(".tmp")
         try:
-            aside.write_text(view.text(), encoding="utf-8")
-            aside.replace(self._path)
+            files.write(self._path, view.text())
         except OSError as problem:
             self._say("view", f"{self._path} cannot be written: {problem.strerror}: make room; traffic is not touched")
         else:

@@ -224,7 +224,7 @@ def test_what_is_not_confirmed_is_an_error(stand_in: StandIn) -> None:
     stand_in.delay = 60
     with pytest.raises(EngineError, match="has not taken view .* within 0.3 s .*journalctl -u llm-balancer-apply"):
         stand_in.run(lambda engine: engine.apply(view(1), True), dataclasses.replace(QUICK, confirm=0.3, settle=0))
-    stand_in.file.with_suffix(".new").mkdir()
+    stand_in.file.with_name(f".{stand_in.file.name}.new").mkdir()
     with pytest.raises(EngineError, match="Is a directory: the view cannot be handed to NGINX"):
         stand_in.run(lambda engine: engine.apply(view(2), True))
 

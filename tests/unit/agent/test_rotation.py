@@ -169,7 +169,7 @@ def test_nobody_waits_for_ever(tmp_path):
 
 def test_a_disk_that_takes_nothing_stops_no_change(tmp_path):
     async def play(rotation: Rotation, _engine: Engine, said: list[Any]) -> None:
-        (tmp_path / "view.tmp").mkdir()  # the file beside cannot be written
+        (tmp_path / ".view.json.new").mkdir()  # the file beside cannot be written
         rotation.want(UP)
         assert await rotation.settled(2)
         assert any(topic == "view" and "cannot be written" in problem for topic, problem in said)
