@@ -1,14 +1,18 @@
-"""Runs a module's ``main()`` in this process and returns what it would have printed."""
+"""Runs a module's ``main()`` in this process and returns what it would have printed; starts the fake vLLM."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import pathlib
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
+
+from tests.fakes.vllm.running import Fake, lay_out, starter
 
 
 class ModuleResult(dict):
@@ -55,3 +59,16 @@ def run_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleResult]:
         return ModuleResult(ended)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Where the fake vLLM is laid out, with two models."""
+    return lay_out(tmp_path_factory.mktemp("fake"))
+
+
+@pytest.fixture
+def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
+    """A function that starts fakes; all of them end with the test."""
+    with starter(site, request.node.name) as begin:
+        yield begin

@@ -14,28 +14,17 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api, _vllm_probe
 
 from tests.fakes.vllm import build
-from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that, lay_out, starter
+from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that
 
 PROBE = pathlib.Path(_vllm_probe.__file__)
 MEASURED = pathlib.Path(build.__file__).parent / "metrics_0.32.json"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return lay_out(tmp_path_factory.mktemp("fake"))
-
-
-@pytest.fixture
-def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    with starter(site, request.node.name) as begin:
-        yield begin
 
 
 def test_answers_as_a_replica_for_the_modules(start: Callable[..., Fake]) -> None:

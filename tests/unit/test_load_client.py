@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.fakes.vllm.running import KEY, Fake, await_that, lay_out, starter
+from tests.fakes.vllm.running import KEY, Fake, await_that
 from tests.load import report, run
 from tests.load.http import Server
 from tests.load.request import GOOD, Ask, Outcome, perform
@@ -272,17 +272,6 @@ def test_mixes_draw_by_weight_and_the_same_for_the_same_seed() -> None:
     assert {4, 8} <= set(wanted)
     assert all(4 <= count <= 8 or 600 <= count <= 800 for count in wanted)
     assert wanted == [ask.tokens for ask in run.asks(load)]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return lay_out(tmp_path_factory.mktemp("fake"))
-
-
-@pytest.fixture
-def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    with starter(site, request.node.name) as begin:
-        yield begin
 
 
 def ask_fake(fake: Fake, ask: Ask, timeout: float = 5) -> Outcome:

@@ -8,24 +8,13 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.fakes.vllm.running import KEY, Fake, lay_out, starter
+from tests.fakes.vllm.running import KEY, Fake
 from tests.load import hostile, run
 from tests.load.request import Ask
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return lay_out(tmp_path_factory.mktemp("fake"))
-
-
-@pytest.fixture
-def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    with starter(site, request.node.name) as begin:
-        yield begin
 
 
 def sent_by(kind: str, seconds: float) -> tuple[list[bytes], dict[str, int]]:

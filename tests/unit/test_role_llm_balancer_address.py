@@ -8,40 +8,26 @@ import shutil
 import subprocess
 from typing import Any
 
-import jinja2
 import pytest
-import yaml
-from ansible.plugins.filter.core import comment
 from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
 
-ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "llm_balancer"
-DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+from tests import balancer_role
+
 MEMBERS = [{"name": "lb1", "address": "192.0.2.11"}, {"name": "lb2", "address": "192.0.2.12"}]
 PROGRAM = "/usr/local/lib/llm-balancer/address"
 UNITS = ["keepalived_unit.conf.j2", "llm_address_wait.service.j2", "nginx_unit.conf.j2"]
 
 
 def render(template: str, host: str = "lb1", **changes: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROLE / "templates"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["comment"] = comment
-    values = {
-        **{name: value for name, value in DEFAULTS.items() if "{{" not in str(value)},
+    settings = {
         "__llm_balancer_address_program": PROGRAM,
         "__llm_balancer_interface": "eth0",
         "__llm_balancer_run_dir": "/run/llm-agent",
-        "ansible_managed": "Ansible managed",
         "inventory_hostname": host,
         "llm_balancer_members": MEMBERS,
         "llm_balancer_virtual_address": "192.0.2.10/24",
-        **changes,
     }
-    return environment.get_template(template).render(values)
+    return balancer_role.render(template, **{**settings, **changes})
 
 
 def words(host: str, **changes: Any) -> list[list[str]]:

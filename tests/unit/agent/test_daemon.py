@@ -12,19 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.fakes.vllm.running import Fake, await_that, lay_out, starter
+from tests.fakes.vllm.running import Fake, await_that
 from tests.unit.agent.running import Agent, agents, free_port
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return lay_out(tmp_path_factory.mktemp("fake"))
-
-
-@pytest.fixture
-def replica(base: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    with starter(base, request.node.name) as start:
-        yield start
 
 
 @pytest.fixture
@@ -33,8 +22,8 @@ def make(tmp_path: pathlib.Path) -> Iterator[Callable[..., Agent]]:
         yield maker
 
 
-def with_two(make: Callable[..., Agent], replica: Callable[..., Fake]) -> tuple[Agent, Fake, Fake]:
-    one, two = replica(), replica()
+def with_two(make: Callable[..., Agent], start: Callable[..., Fake]) -> tuple[Agent, Fake, Fake]:
+    one, two = start(), start()
     agent = make("lb1")
     agent.members({"a/r0": one.port, "b/r0": two.port})
     agent.start()
@@ -42,8 +31,8 @@ def with_two(make: Callable[..., Agent], replica: Callable[..., Fake]) -> tuple[
     return agent, one, two
 
 
-def test_dead_replica_is_out_within_two_seconds_and_comes_back(make, replica):
-    agent, one, _two = with_two(make, replica)
+def test_dead_replica_is_out_within_two_seconds_and_comes_back(make, start):
+    agent, one, _two = with_two(make, start)
     one.kill()
     assert agent.await_states(a_r0="down", b_r0="up") < 2
     row = agent.row("a/r0")
@@ -53,8 +42,8 @@ def test_dead_replica_is_out_within_two_seconds_and_comes_back(make, replica):
     assert (last["replica"], last["after"]) == ("a/r0", "down")
 
 
-def test_drain_is_refused_below_the_minimum_and_survives_a_killed_agent(make, replica):
-    agent, _one, _two = with_two(make, replica)
+def test_drain_is_refused_below_the_minimum_and_survives_a_killed_agent(make, start):
+    agent, _one, _two = with_two(make, start)
     wish = {"replicas": ["a/r0"], "state": "drained", "by": "me", "reason": "disk"}
     status, told = agent.ask("POST", "/v1/state", wish)
     assert (status, told["changed"], agent.states()) == (200, True, {"a/r0": "drain", "b/r0": "up"})
@@ -75,8 +64,8 @@ def test_drain_is_refused_below_the_minimum_and_survives_a_killed_agent(make, re
     agent.await_states(a_r0="up")
 
 
-def test_a_broken_membership_keeps_the_old_one_over_a_restart(make, replica):
-    agent, _one, _two = with_two(make, replica)
+def test_a_broken_membership_keeps_the_old_one_over_a_restart(make, start):
+    agent, _one, _two = with_two(make, start)
     agent.write_members("{")
     await_that(lambda: agent.status()["membership"]["problems"], "the problem is told")
     assert agent.states() == {"a/r0": "up", "b/r0": "up"}
@@ -87,8 +76,8 @@ def test_a_broken_membership_keeps_the_old_one_over_a_restart(make, replica):
     assert "site.json" in agent.status()["membership"]["problems"][0]
 
 
-def test_an_active_replica_is_not_dropped_by_a_slip(make, replica):
-    agent, _one, two = with_two(make, replica)
+def test_an_active_replica_is_not_dropped_by_a_slip(make, start):
+    agent, _one, two = with_two(make, start)
     agent.members({"b/r0": two.port})
     await_that(lambda: agent.status()["membership"]["problems"], "the problem is told")
     assert agent.states() == {"a/r0": "up", "b/r0": "up"}
@@ -97,8 +86,8 @@ def test_an_active_replica_is_not_dropped_by_a_slip(make, replica):
     assert agent.status()["membership"]["problems"] == []
 
 
-def test_a_replica_that_was_removed_and_comes_again_is_active(make, replica):
-    agent, one, two = with_two(make, replica)
+def test_a_replica_that_was_removed_and_comes_again_is_active(make, start):
+    agent, one, two = with_two(make, start)
     agent.ask("POST", "/v1/state", {"replicas": ["a/r0"], "state": "drained"})
     agent.members({"b/r0": two.port})
     await_that(lambda: agent.states() == {"b/r0": "up"}, "a drained one goes")
@@ -106,8 +95,8 @@ def test_a_replica_that_was_removed_and_comes_again_is_active(make, replica):
     agent.await_states(a_r0="up", b_r0="up")
 
 
-def test_peers_learn_a_drain_and_an_older_word_changes_nothing(make, replica):
-    fake, other = replica(), replica()
+def test_peers_learn_a_drain_and_an_older_word_changes_nothing(make, start):
+    fake, other = start(), start()
     first, second = make("lb1"), make("lb2")
     for agent, peer in ((first, second), (second, first)):
         agent.knows(peer)
@@ -127,8 +116,8 @@ def test_peers_learn_a_drain_and_an_older_word_changes_nothing(make, replica):
     assert not first.status()["membership"]["problems"]
 
 
-def test_an_engine_that_lost_its_view_gets_it_again_and_the_address_follows_its_death(make, replica):
-    agent, _one, _two = with_two(make, replica)
+def test_an_engine_that_lost_its_view_gets_it_again_and_the_address_follows_its_death(make, start):
+    agent, _one, _two = with_two(make, start)
     hold, away = (agent.places["run"] / name for name in ("hold", "away"))
     await_that(lambda: hold.exists() and hold.read_text() == "0\n" and not away.exists(), "it may hold the address")
     agent.engine.stop()
@@ -140,8 +129,8 @@ def test_an_engine_that_lost_its_view_gets_it_again_and_the_address_follows_its_
     assert hold.read_text() == "1\n"
 
 
-def test_death_of_the_agent_leaves_what_keepalived_reads(make, replica):
-    agent, _one, _two = with_two(make, replica)
+def test_death_of_the_agent_leaves_what_keepalived_reads(make, start):
+    agent, _one, _two = with_two(make, start)
     hold = agent.places["run"] / "hold"
     await_that(lambda: hold.exists() and hold.read_text() == "0\n", "it may hold the address")
     agent.kill()
@@ -150,8 +139,8 @@ def test_death_of_the_agent_leaves_what_keepalived_reads(make, replica):
     assert hold.read_text() == "0\n"
 
 
-def test_a_disk_that_takes_nothing_stops_no_decision(make, replica):
-    agent, _one, _two = with_two(make, replica)
+def test_a_disk_that_takes_nothing_stops_no_decision(make, start):
+    agent, _one, _two = with_two(make, start)
     for name in ("admin.json", "view.json", "recovery.json"):
         path = agent.places["state"] / name
         path.unlink(missing_ok=True)
@@ -200,8 +189,8 @@ def silent(_connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("behave", [endless, garbage, silent])
-def test_a_hostile_replica_is_out_and_disturbs_no_other(make, replica, behave):
-    good = replica()
+def test_a_hostile_replica_is_out_and_disturbs_no_other(make, start, behave):
+    good = start()
     with hostile(behave) as port:
         agent = make("lb1")
         agent.members({"a/r0": good.port, "x/r0": port})
@@ -213,8 +202,8 @@ def test_a_hostile_replica_is_out_and_disturbs_no_other(make, replica, behave):
         assert agent.states()["a/r0"] == "up", "the last one is never judged out"
 
 
-def test_a_port_that_is_taken_is_a_problem_and_no_end(make, replica):
-    fake = replica()
+def test_a_port_that_is_taken_is_a_problem_and_no_end(make, start):
+    fake = start()
     agent = make("lb1")
     with socket.create_server(("127.0.0.1", agent.port)):
         agent.members({"a/r0": fake.port})

@@ -22,7 +22,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog import commands, config, look, main
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Done
 
-from tests.fakes.vllm.running import KEY, Fake, await_that, lay_out, starter
+from tests.fakes.vllm.running import KEY, Fake, await_that
 
 RESTART = [["systemctl", "kill"], ["systemctl", "reset-failed"], ["systemctl", "restart"]]
 
@@ -110,17 +110,6 @@ class Host:
     def records(self) -> list[pathlib.Path]:
         """Flight records."""
         return sorted((self.base / "state" / "incidents").glob("*"))
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return lay_out(tmp_path_factory.mktemp("fake"))
-
-
-@pytest.fixture
-def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
-    with starter(site, request.node.name) as begin:
-        yield begin
 
 
 @pytest.fixture
