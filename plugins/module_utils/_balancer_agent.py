@@ -10,6 +10,9 @@ from typing import Any
 
 from ._agent.model import API
 
+_NUMBERS = ("port", "status_port", "minimum", "slow_start", "retry_percent", "retry_burst")
+_NUMBERS += ("reload_interval", "wedged_seconds", "wedged_restarts_per_hour")
+
 
 def config(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``config.json``: inventories also hold numbers as texts, milliseconds become seconds.
@@ -25,12 +28,7 @@ def config(settings: Mapping[str, Any]) -> dict[str, Any]:
             for member in settings["members"]
             if member["name"] != settings["name"]
         ],
-        **{
-            name: int(settings[name])
-            for name in settings
-            if name in ("port", "status_port", "minimum", "slow_start", "retry_percent", "retry_burst")
-            or name in ("reload_interval", "wedged_seconds", "wedged_restarts_per_hour")
-        },
+        **{name: int(settings[name]) for name in _NUMBERS if name in settings},
         "limits": {
             "completion_interval": int(settings["completion_interval"]),
             "max_out_percent": int(settings["max_out_percent"]),
