@@ -170,7 +170,9 @@ class Recovery:
         issued = self._wall()
         stamp = datetime.datetime.fromtimestamp(issued, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         # the id becomes the name of a directory on the host
-        name = f"{stamp}-{re.sub(r'[^A-Za-z0-9]+', '-', replica)[:64]}-{secrets.token_hex(2)}"
+        name = begin = f"{stamp}-{re.sub(r'[^A-Za-z0-9]+', '-', replica)[:64]}"
+        while name == begin or name in self._began:
+            name = f"{begin}-{secrets.token_hex(2)}"
         reason = f"wedged for {seconds:.0f} s: it has work and generates nothing"
         self._add(Incident(name, replica, pool, reason, issued), self._clock())
         numbers = {"incident": name, **self._numbers(pool, seconds)}
