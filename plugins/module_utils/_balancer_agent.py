@@ -10,8 +10,10 @@ from typing import Any
 
 from ._agent.model import API
 
-_NUMBERS = ("port", "status_port", "minimum", "slow_start", "retry_percent", "retry_burst")
-_NUMBERS += ("reload_interval", "wedged_seconds", "wedged_restarts_per_hour")
+_NUMBERS = (
+    *("port", "status_port", "minimum", "slow_start", "retry_percent", "retry_burst"),
+    *("reload_interval", "wedged_seconds", "wedged_restarts_per_hour"),
+)
 
 
 def config(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,9 +26,11 @@ PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 HOSTS = ["lb1", "gpu1", "gpu4"]
 BALANCERS = ["lb1", "lb2"]
 # Those that a playbook must have reached; the check runs once for all.
-REACHED = {"check": {"lb1"}, "drain": set(BALANCERS), "undrain": set(BALANCERS)}
-# What a playbook cannot do without. A drain leaves out no balancer, and asks the agent at its place.
-OPTIONS = dict.fromkeys(["drain", "undrain"], ["--limit", ",".join(BALANCERS), "-e", "llmops_target=gpu1/r0"])
+REACHED = {"check": {"lb1"}} | dict.fromkeys(["balancer_update", "drain", "undrain"], set(BALANCERS))
+# What a playbook cannot do without. These speak with all balancers, and ask the agent at its place.
+ALL_BALANCERS = ["--limit", ",".join(BALANCERS)]
+OPTIONS = dict.fromkeys(["drain", "undrain"], [*ALL_BALANCERS, "-e", "llmops_target=gpu1/r0"])
+OPTIONS["balancer_update"] = ALL_BALANCERS
 UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec"]
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'
 AGENT = 'mount -t tmpfs tmpfs /run; mkdir /run/llm-agent; mount --bind "$0/agent" /run/llm-agent; '

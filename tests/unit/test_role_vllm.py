@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jinja2
@@ -14,6 +15,8 @@ import pytest
 import yaml
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
 from ansible_collections.llmops.vllm.plugins.module_utils._profiles import COMMON, PROFILES
+
+from tests.unit.conftest import ModuleResult
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "vllm"
 DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
@@ -80,12 +83,8 @@ def test_watchdog_has_the_rights_of_its_job_and_no_others() -> None:
     assert "OnUnitInactiveSec=10" in render("vllm-watchdog.timer.j2").splitlines()
 
 
-def test_watchdog_starts_from_the_files_that_the_role_copies(tmp_path: pathlib.Path) -> None:
-    source = ROLE.parents[1] / "plugins" / "module_utils"
-    for name in VARS["__vllm_watchdog_files"]:
-        copy = tmp_path / "code" / VARS["__vllm_watchdog_package"] / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text((source / name).read_text())
+def test_watchdog_starts_as_its_unit_says(tmp_path: pathlib.Path, run_module: Callable[..., ModuleResult]) -> None:
+    run_module("llmops_program", {"name": "watchdog", "path": str(tmp_path / "code")})
     own = {"id": "gpu1/r0", "name": "r0", "unit": "vllm@r0.service", "pool": "chat", "url": "http://127.0.0.1:1"}
     agent = {"name": "lb1", "address": "127.0.0.1", "port": 1}
     config = {"api": 1, "agents": [agent], "replicas": [own], "run": str(tmp_path / "run")}
@@ -93,7 +92,7 @@ def test_watchdog_starts_from_the_files_that_the_role_copies(tmp_path: pathlib.P
     start = re.search(r"^ExecStart=\S+ -m (\S+) \S+$", render("vllm-watchdog.service.j2"), re.MULTILINE)
     assert start is not None
     command = [sys.executable, "-m", start.group(1), str(tmp_path / "config.json")]
-    environment = {"PYTHONPATH": str(tmp_path / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PYTHONPATH": str(tmp_path / "code/current"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["event"] == "agent_silent"

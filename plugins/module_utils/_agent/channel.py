@@ -206,12 +206,13 @@ class _Answer:
         self._data += data
         if not self.status and not self._read_head():
             return None
-        size = len(self._data) - self._body_at
+        start, size = self._body_at, len(self._data) - self._body_at
         if self._length >= 0:
-            return bytes(self._data[self._body_at : self._body_at + self._length]) if size >= self._length else None
+            end = start + self._length
+            return bytes(self._data[start:end]) if size >= self._length else None
         self.bad = size > MAX_BODY
         if self._chunked and self._data.endswith(b"0\r\n\r\n"):
-            return _dechunk(bytes(self._data[self._body_at :]))
+            return _dechunk(bytes(self._data[start:]))
         return None
 
     def _read_head(self) -> bool:
@@ -233,7 +234,8 @@ class _Answer:
     def ended(self) -> bytes | None:
         """Return the body of an answer whose end is the end of the connection; None when it was cut off."""
         if self.status and self._length < 0 and not self._chunked:
-            return bytes(self._data[self._body_at :])
+            start = self._body_at
+            return bytes(self._data[start:])
         return None
 
 
@@ -247,9 +249,11 @@ def _dechunk(data: bytes) -> bytes | None:
             size = int(data[at:end].partition(b";")[0], 16) if end != -1 else -1
         except ValueError:
             return None
-        if size < 0 or end + 2 + size + 2 > len(data):
+        start = end + 2
+        end = start + size
+        if size < 0 or end + 2 > len(data):
             return None
         if size == 0:
             return b"".join(parts)
-        parts.append(data[end + 2 : end + 2 + size])
-        at = end + 2 + size + 2
+        parts.append(data[start:end])
+        at = end + 2

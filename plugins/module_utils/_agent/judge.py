@@ -118,12 +118,8 @@ class PoolJudge:
 
     def _allowed(self, replica: ReplicaHealth) -> float:
         """Seconds to the first token that the others of the pool make look normal; without end when none is known."""
-        others = [
-            other.latency
-            for other in self._replicas.values()
-            if other is not replica and other.latency is not None and other.bad is None
-            and other.administrative == "active"
-        ]  # fmt: skip
+        healthy = [each for each in self._replicas.values() if each.bad is None and each.administrative == "active"]
+        others = [each.latency for each in healthy if each is not replica and each.latency is not None]
         if not others:
             return float("inf") if replica.bad is None else 0.0
         return self._limits.latency_factor * statistics.median(others)

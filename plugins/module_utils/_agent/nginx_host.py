@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import pathlib
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def connections(uid: int, proc: pathlib.Path = pathlib.Path("/proc")) -> Counter
 def _remote(text: str) -> str:
     """Return ``address:port`` of the kernel's hexadecimal notation: words in the byte order of this machine."""
     address, _colon, port = text.partition(":")
-    words = [int(address[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(address), 8)]
+    words = [int(word, 16).to_bytes(4, sys.byteorder) for word in re.findall("........", address)]
     found = ipaddress.ip_address(b"".join(words))
     found = getattr(found, "ipv4_mapped", None) or found
     return server_address(str(found), int(port, 16))

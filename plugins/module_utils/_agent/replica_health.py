@@ -359,8 +359,11 @@ class ReplicaHealth:
             "no_step_for_seconds": None if self.still_since is None else round(now - self.still_since, 1),
             "good_rounds": self._good,
             "good_rounds_needed": self._rounds_needed(now),
-            "engine_saw": {"good": self._observed.good, "failed": self._observed.failed}
-            | {"failed_in_row": self._observed.failed_in_row},
+            "engine_saw": {
+                "good": self._observed.good,
+                "failed": self._observed.failed,
+                "failed_in_row": self._observed.failed_in_row,
+            },
         }
         if self._completion is not None:
             word, seconds, status = self._completion

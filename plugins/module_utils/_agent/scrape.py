@@ -27,10 +27,11 @@ def values(text: bytes, name: bytes) -> list[float]:
     start = text.find(b"\n" + name)
     while start != -1:
         end = text.find(b"\n", start + 1)
-        line = text[start + 1 : end if end != -1 else len(text)]
-        if line[len(name) : len(name) + 1] in (b"{", b" "):  # not a longer name that begins with it
+        start += 1
+        line = text[start:end] if end != -1 else text[start:]
+        if line.startswith((name + b"{", name + b" ")):  # not a longer name that begins with it
             try:
-                value = float(line[line.rfind(b"}") + 1 :].split()[0] if b"}" in line else line.split()[1])
+                value = float(line.rpartition(b"}")[2].split()[0] if b"}" in line else line.split()[1])
             except (ValueError, IndexError):
                 value = math.nan
             if math.isfinite(value):

@@ -96,8 +96,8 @@ def _write(path: Path, text: str) -> None:
     data = text.encode("utf-8", "replace")
     if len(data) > PART_LIMIT:
         # the end of a journal and the beginning of a table both tell something
-        half = PART_LIMIT // 2
-        data = data[:half] + b"\n(... cut ...)\n" + data[-half + 64 :]
+        half = PART_LIMIT // 2 - 64
+        data = data[:half] + b"\n(... cut ...)\n" + data[-half:]
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(data)
 
