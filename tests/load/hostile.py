@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 10
@@ -50,8 +50,13 @@ class Target:
 
     async def open(self) -> Streams:
         """Connect; OSError when nobody lets us in."""
-        opening = asyncio.open_connection(self.host, self.port, ssl=self.context, limit=RECEIVE_BUFFER)
-        return await asyncio.wait_for(opening, CONNECT_SECONDS)
+        # not wait_for: until Python 3.12 it can swallow the end of a client that connects again and again
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await asyncio.open_connection(self.host, self.port, ssl=self.context, limit=RECEIVE_BUFFER)
+
+    async def open_plain(self) -> Streams:
+        """Connect, and leave TLS to the caller."""
+        return await replace(self, context=None).open()
 
     def head(self, length: int) -> bytes:
         """The head of a chat completion, without the empty line that ends it."""
@@ -118,7 +123,7 @@ async def slow_reader(target: Target) -> str:
 
 async def idle(target: Target) -> str:
     """Connects and says nothing, not even the begin of TLS."""
-    reader, _writer = await asyncio.wait_for(asyncio.open_connection(target.host, target.port), CONNECT_SECONDS)
+    reader, _writer = await target.open_plain()
     return await _until_closed(reader)
 
 
@@ -133,8 +138,7 @@ async def big_headers(target: Target) -> str:
 
 async def wrong_tls(target: Target) -> str:
     """Bytes that look like the begin of TLS, and are none."""
-    opening = asyncio.open_connection(target.host, target.port)
-    reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
+    reader, writer = await target.open_plain()
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(500))
     return await _until_closed(reader)
 
@@ -180,8 +184,9 @@ async def run(target: Target, kinds: list[str], count: int, seconds: float) -> d
     async def one(kind: str) -> None:
         while (left := until - time.monotonic()) > 0:
             try:
-                end = await asyncio.wait_for(KINDS[kind](target), left)
-            except asyncio.TimeoutError:
+                async with asyncio.timeout(left):
+                    end = await KINDS[kind](target)
+            except TimeoutError:
                 end = "still there"
             except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
                 end = type(error).__name__

@@ -59,6 +59,24 @@ def test_hostile_client_does_what_it_is_named_for_and_leaves_in_time(kind: str) 
     assert sum(told.values()) >= 2
 
 
+def test_clients_that_connect_all_the_time_leave_in_time_too() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async def take_part() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+            target = hostile.Target(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", "k", "m")
+            for _turn in range(5):
+                leaving = asyncio.ensure_future(hostile.run(target, ["aborts"], 32, 0.2))
+                _done, still_there = await asyncio.wait([leaving], timeout=3)
+                leaving.cancel()
+                assert not still_there
+
+    asyncio.run(take_part())
+
+
 def test_recorded_arrivals_are_sent_to_every_target_at_once(start: Callable[..., Fake], tmp_path: pathlib.Path) -> None:
     fakes = [start(**{"max-num-seqs": 64}) for _turn in range(2)]
     (tmp_path / "key").write_text(KEY)
