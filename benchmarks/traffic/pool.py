@@ -35,14 +35,14 @@ def measure(setting: Setting) -> list[Row]:
 
     begin = time.time()
     for one in setting.fleet.replicas:
-        faults.switch(one, "reject")
-    with under_load("--rate", "10", "--tokens", "4-8") as loads:
+        faults.switch(one, "slow", slots=1, queue=2)
+    with under_load("--rate", "25", "--tokens", "50-60") as loads:
         time.sleep(seconds)
         head = _answer_head()
     removed, verdicts = _removed(begin), {row["verdict"] for row in loads[0].rows}
     told = "with Retry-After" if "retry-after:" in head else "without Retry-After"
     full = f"{removed} removals in {seconds:.0f} s; {len(loads[0].rows)} answers: {', '.join(sorted(verdicts))}, {told}"
-    good = not removed and verdicts == {"http_503"} and "retry-after:" in head
+    good = not removed and verdicts == {"good", "http_503"} and "retry-after:" in head
     return [*found, Row("full everywhere", full, "nobody ejected; 503 with Retry-After only", good)]
 
 

@@ -116,6 +116,14 @@ def served_by(rows: Sequence[Row]) -> dict[str, list[str]]:
     return found
 
 
+def bad_though_saved(rows: Iterable[Row], faulty: Iterable[Replica]) -> list[Row]:
+    """Failed requests, but for those that were offered to two replicas, both faulty: nobody can save these."""
+    failed = bad(rows)
+    ups, endpoints = served_by(failed), {replica.endpoint for replica in faulty}
+    offered = {row["request_id"]: ups.get(row["request_id"], []) for row in failed}
+    return [row for row in failed if len(tries := offered[row["request_id"]]) < 2 or not set(tries) <= endpoints]
+
+
 def bad_elsewhere(rows: Iterable[Row], faulty: Iterable[Replica]) -> list[Row]:
     """Failed requests that never met a faulty replica; a request without an id was never answered, and is not told."""
     failed = [row for row in bad(rows) if row["request_id"]]

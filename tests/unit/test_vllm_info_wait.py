@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _systemd, _vllm_wait
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api as api
 
+from tests.ports import free_port
+
 KEY = "a-real-key-0123456789abcdef0123456789"
 REVISION = "6f6073b423013f6a7d4d9f39144961bfbfbc386b"
 METRICS = """\
@@ -92,10 +94,7 @@ def stub():
 
 @pytest.fixture
 def closed_url():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def test_control_characters_of_a_foreign_answer_do_not_reach_the_terminal(stub):

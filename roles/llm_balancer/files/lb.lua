@@ -95,7 +95,7 @@ local function parse(json)
     if view.known[peer.id] then return nil, "peer " .. n .. " has the id of an earlier one" end
     view.known[peer.id], view.peers[n] = true, peer
     peer.host = peer.address:find(":", 1, true) and "[" .. peer.address .. "]" or peer.address
-    peer.total, peer.suspect = "t:" .. peer.id, "s:" .. peer.id
+    peer.total, peer.suspect, peer.row = "t:" .. peer.id, "s:" .. peer.id, "r:" .. peer.id
     local pool = view.pools[peer.pool] or { up = {}, down = {}, tokens = "b:" .. peer.pool }
     view.pools[peer.pool] = pool
     if peer.state ~= "drain" then table.insert(pool[peer.state], peer) end
@@ -253,12 +253,18 @@ local function share(peer, now, seconds)
   return START_SHARE + (peer.weight - START_SHARE) * math.max(age, 0) / seconds
 end
 
-local function least(list, tried, seconds, spare_suspects)
+local function suspected(peer) return dict:get(peer.suspect) end
+
+-- Its last answer was a failure, however long ago: good enough for a first try, which may find that it has recovered,
+-- and not for the last one.
+local function failing(peer) return suspected(peer) or (dict:get(peer.row) or 0) > 0 end
+
+local function least(list, tried, seconds, spared)
   local count, now, best, best_score = #list, ngx.now(), nil, nil
   local start = count > 1 and math.random(count) or 0 -- ties at random
   for n = 1, count do
     local peer = list[(n + start) % count + 1]
-    if not tried[peer.id] and not (spare_suspects and dict:get(peer.suspect)) then
+    if not tried[peer.id] and not (spared and spared(peer)) then
       local score = (math.max(dict:get(peer.total) or 0, 0) + 1) / share(peer, now, seconds)
       if not best or score < best_score then best, best_score = peer, score end
     end
@@ -266,12 +272,9 @@ local function least(list, tried, seconds, spare_suspects)
   return best
 end
 
-local function choose(v, list, tried)
-  if dict:get("suspects") then
-    local peer = least(list, tried, v.slow_start, true)
-    if peer then return peer end
-  end
-  return least(list, tried, v.slow_start, false)
+local function choose(v, list, tried, again)
+  local spared = again and failing or dict:get("suspects") and suspected or nil
+  return spared and least(list, tried, v.slow_start, spared) or least(list, tried, v.slow_start)
 end
 
 local function failed(id)
@@ -329,7 +332,7 @@ function M.balance()
     ctx.llm_tried = tried
     if pool then earn(v, pool) end
   end
-  local peer = choose(v, list, tried)
+  local peer = choose(v, list, tried, tries > 0)
   if not peer then return ngx.exit(BUSY) end
   tries = tries + 1
   tried[peer.id], ctx.llm_tries = true, tries

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.fakes.vllm import build
+from tests.ports import free_port
 from tools import tiny_model
 
 KEY = "k" * 32
@@ -47,9 +47,7 @@ class Fake:
     """A running fake server."""
 
     def __init__(self, base: pathlib.Path, name: str, env: dict[str, str], **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         model = settings.pop("model", str(base / "a"))
         config = {"model": model, "host": "127.0.0.1", "port": self.port, "served-model-name": ["m", "m@a"]}

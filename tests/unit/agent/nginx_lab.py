@@ -25,6 +25,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Pe
 from tests import certificates
 from tests.balancer_role import ROLE, render
 from tests.fakes.vllm.running import await_that
+from tests.ports import free_port
 
 KEY = "sk-client-0123456789"
 WORKERS = 2
@@ -34,13 +35,6 @@ needs_nginx = pytest.mark.skipif(
     shutil.which("nginx") is None or os.geteuid() != 0, reason="needs the nginx program, and root to start its workers"
 )
 needs_lua = pytest.mark.skipif(not LUA_MODULE.exists(), reason="needs libnginx-mod-http-lua and lua-cjson")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class Replica:

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.fakes.vllm.running import KEY, await_that
+from tests.ports import free_port
 
 DAEMON = "ansible_collections.llmops.vllm.plugins.module_utils._agent.daemon"
 
@@ -80,14 +81,6 @@ class FakeEngine:
         self.server.shutdown()
         self.server.server_close()
         self.path.unlink()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Agent:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.fakes.vllm.running import Fake, await_that
-from tests.unit.agent.running import Agent, agents, free_port
+from tests.ports import free_port
+from tests.unit.agent.running import Agent, agents
 
 
 @pytest.fixture

@@ -170,6 +170,19 @@ def test_a_dead_replica_costs_nobody_an_answer(start: Callable[..., Lab]) -> Non
     assert lab.spread(30) == {"b": 30}
 
 
+def test_a_second_try_does_not_go_where_the_last_answer_was_a_failure(start: Callable[..., Lab]) -> None:
+    lab = start("abc")
+    modes(lab, a="reset", b="reset", c="slow")
+    lines = [lab.stream() for _turn in range(12)]  # all end up on c; a and b are known, and idle
+    assert lab.inflight() == {"c": 12}
+    modes(lab, c="ok")
+    for _turn in range(3):
+        time.sleep(1.1)  # nobody is suspected any more: the first try goes to an idle one again
+        assert lab.ask()[0] == 200
+    for line in lines:
+        line.close()
+
+
 def test_a_request_that_kills_is_offered_to_two_replicas_at_most(start: Callable[..., Lab]) -> None:
     lab = start("abcd")
     modes(lab, a="reset", b="reset", c="reset", d="reset")

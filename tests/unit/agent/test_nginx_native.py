@@ -24,6 +24,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_native im
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_observed import Observations, tries
 
 from tests.fakes.vllm.running import AWAIT_SECONDS
+from tests.ports import free_port
 from tests.unit.agent import nginx_lab
 from tests.unit.agent.nginx_lab import KEY, Lab, read_all
 
@@ -231,7 +232,7 @@ def test_what_is_not_confirmed_is_an_error(stand_in: StandIn) -> None:
 
 def test_nobody_there_is_an_engine_that_is_not_alive(stand_in: StandIn) -> None:
     async def look() -> Any:
-        engine = NginxNative(0, nginx_lab.free_port(), str(stand_in.file), str(stand_in.file.with_name("o.sock")))
+        engine = NginxNative(0, free_port(), str(stand_in.file), str(stand_in.file.with_name("o.sock")))
         try:
             return await engine.look()
         finally:

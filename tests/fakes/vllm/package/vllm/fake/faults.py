@@ -22,7 +22,7 @@ _SIGNALS = {
 _STALLS = ("stall", "stall_server")
 KINDS = [*_SHOWN, *_SIGNALS, "slow", "leak", "kv_leak", *_STALLS, *hostile.ANSWERS]
 _AT_START = ["dies_at_start", "dies_after_start"]
-_OPTIONS = {"slow": {"factor", "ttft_factor", "itl_factor", "slots"}, "leak": {"mib"}, "kv_leak": {"share"}}
+_OPTIONS = {"slow": {"factor", "ttft_factor", "itl_factor", "slots", "queue"}, "leak": {"mib"}, "kv_leak": {"share"}}
 _OPTIONS |= {kind: {"seconds", "every", "for"} for kind in _STALLS}
 _STALL_SECONDS, _STALLS_LAST = 3.5, 1800.0
 
@@ -34,6 +34,8 @@ class Faults:
         self.engine = engine
         self.kind = "none"
         self._slots = engine.slots
+        #: requests that may be there at once, instead of ``max-num-queued-reqs``; None leaves that
+        self.queue: int | None = None
         self._leaked: list[bytearray] = []
         self._stalls = Stalls(engine.process, self._over)
         first = os.environ.get("FAKE_VLLM_FAULT", "none")
@@ -60,6 +62,7 @@ class Faults:
             engine.speed.first_factor = options.get("ttft_factor", factor)
             engine.speed.step_factor = options.get("itl_factor", factor)
             engine.slots = int(options.get("slots", self._slots))
+            self.queue = int(options["queue"]) if "queue" in options else None
         elif kind == "leak":
             self._leaked.append(bytearray(b"x" * (int(options.get("mib", 64)) << 20)))
         elif kind == "kv_leak":
@@ -80,4 +83,4 @@ class Faults:
             engine.process.signal(signal.SIGCONT, both=True)
         engine.speed.first_factor = engine.speed.step_factor = 1.0
         engine.kv_leaked = 0
-        engine.slots = self._slots
+        engine.slots, self.queue = self._slots, None

@@ -160,7 +160,7 @@ class Server:
             raise Refused(500, _SHUT_DOWN)
         if self.engine.dead.is_set() or kind == "error_500":
             raise Refused(500, str(EngineDead()))
-        limit = self.args.max_num_queued_reqs
+        limit = self.faults.queue if self.faults.queue is not None else self.args.max_num_queued_reqs
         if kind == "reject" or (limit is not None and self.engine.requests >= limit):
             self.metrics.rejected["max_num_queued_reqs"] += 1
             raise Refused(503, _FULL)
