@@ -3,166 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import PoolJudge
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Observed, Scrape
 
-LIMITS = Limits()
-STEP = 0.05  # seconds of a turn of the simulation; the agent's own beat is 0.1
-
-
-class Server:
-    """A simulated replica: steps while it has work, and whatever goes wrong with it."""
-
-    def __init__(self) -> None:
-        self.connect = "ok"
-        self.answers = True  # the API process answers /metrics and completions
-        self.engine = True  # the engine makes steps
-        self.status = 200
-        self.garbage = False
-        self.seconds = 0.05  # of a completion, queue aside
-        self.load = 4  # requests of clients that run
-        self.waiting = 0
-        self.kv_usage, self.memory = 0.1, 1 << 30
-        self.steps, self.ttft_sum, self.queue_sum, self.ttft_count = 100.0, 0.0, 0.0, 0
-        self.queue_seconds = 0.0
-        self.requests_per_second = 4.0
-        self.own = 0  # probes that it works on
-        self._due = 0.0
-
-    def run(self, seconds: float) -> None:
-        if self.engine and self.load + self.own:
-            self.steps += seconds / 0.02
-        if self.engine and self.load:
-            self._due += seconds * self.requests_per_second
-            while self._due >= 1:
-                self._due -= 1
-                self.ttft_count += 1
-                self.ttft_sum += self.seconds + self.queue_seconds
-                self.queue_sum += self.queue_seconds
-
-    def scrape(self) -> Scrape:
-        running = self.load + self.own
-        numbers = (self.kv_usage, self.memory, self.ttft_sum, self.ttft_count, self.queue_sum, self.ttft_count)
-        return Scrape(running, self.waiting, int(self.steps), *numbers)
-
-
-class Sim:
-    """A pool of simulated replicas under the agent's rhythm."""
-
-    def __init__(self, count: int, limits: Limits = LIMITS, remembered: bool = True) -> None:
-        self.now = 1000.0
-        self.limits = limits
-        self.servers = {f"g{number}/r0": Server() for number in range(count)}
-        self.judge = PoolJudge("chat", limits, lambda: self.now, lambda: self.now + 1e9)
-        self.judge.set_members(list(self.servers), dict.fromkeys(self.servers, remembered))
-        self.pending: dict[tuple[str, str], Callable[[], bool]] = {}
-        self.changes: list[tuple[float, str, str, str]] = []
-        self.drained: set[str] = set()
-        self.began = self.now
-
-    def __getitem__(self, number: int) -> Server:
-        return self.servers[f"g{number}/r0"]
-
-    def run(self, seconds: float, each: Callable[[], None] | None = None) -> Sim:
-        end = self.now + seconds
-        while self.now < end:
-            self.now += STEP
-            if each:
-                each()
-            for server in self.servers.values():
-                server.run(STEP)
-            for ident in self.servers:
-                self._probe(ident)
-            self.judge.tick()
-            for change in self.judge.changes():
-                assert change.reason
-                self.changes.append((self.now - self.began, change.replica, change.before, change.after))
-        return self
-
-    def _probe(self, ident: str) -> None:
-        due, server, now = self.judge.due(ident), self.servers[ident], self.now
-        if ("connect", ident) not in self.pending and now >= due.connect:
-            self.pending["connect", ident] = self._connect(ident, server, now)
-        if ("scrape", ident) not in self.pending and now >= due.scrape:
-            self.pending["scrape", ident] = self._scrape(ident, server, now)
-        if ("complete", ident) not in self.pending and due.completion is not None and now >= due.completion:
-            self.pending["complete", ident] = self._complete(ident, server, now)
-        for kind in ("connect", "scrape", "complete"):
-            if (kind, ident) in self.pending and self.pending[kind, ident]():
-                del self.pending[kind, ident]
-
-    def _connect(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        def turn() -> bool:
-            if server.connect == "timeout" and self.now - began < self.limits.connect_timeout:
-                return False
-            self.judge.connected(ident, server.connect)
-            return True
-
-        return turn
-
-    def _scrape(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        def turn() -> bool:
-            late = self.now - began >= self.limits.probe_timeout
-            if server.connect == "refused":
-                self.judge.scraped(ident, None, "refused", began)
-            elif late:
-                self.judge.scraped(ident, None, "timeout", began)
-            elif server.answers and server.connect == "ok":
-                self.judge.scraped(ident, server.scrape(), "ok", began)
-            else:
-                return False
-            return True
-
-        return turn
-
-    def _complete(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        worked = 0.0
-        server.own += 1
-
-        def turn() -> bool:
-            nonlocal worked
-            able = server.answers and server.connect == "ok"
-            worked += STEP if able and (server.engine or server.status != 200) else 0
-            word = ""
-            if server.connect == "refused":
-                word = "refused"
-            elif able and server.status != 200:
-                word = "busy" if server.status == 503 else "error"
-            elif able and server.garbage:
-                word = "garbage"
-            elif able and worked >= server.seconds + server.queue_seconds:
-                word = "ok"
-            elif self.now - began >= self.limits.probe_timeout:
-                word = "timeout"
-            if not word:
-                return False
-            server.own -= 1
-            self.judge.completed(ident, word, self.now - began, server.status if able else 0, began)
-            return True
-
-        return turn
-
-    def inside(self) -> list[int]:
-        return [n for n in range(len(self.servers)) if self.judge.verdict(f"g{n}/r0").in_rotation]
-
-    def out_after(self, number: int = 0) -> float:
-        """Seconds until the replica left."""
-        ident = f"g{number}/r0"
-        times = [at for at, who, _before, after in self.changes if who == ident and after == "down"]
-        assert times, self.changes
-        return times[0]
-
-    def mark(self) -> Sim:
-        self.began, self.changes = self.now, []
-        return self
-
-
-def pool(count: int = 4, settle: float = 15, **options: object) -> Sim:
-    return Sim(count, **options).run(settle).mark()  # type: ignore[arg-type]
+from tests.unit.agent import simulation
+from tests.unit.agent.simulation import LIMITS, Server, Sim, fail, freeze_engine, pool, refuse, stall, vanish
 
 
 def test_a_healthy_pool_stays_as_it_is():
@@ -171,57 +17,17 @@ def test_a_healthy_pool_stays_as_it_is():
     assert sim.changes == []
 
 
-def refuse(server: Server) -> None:
-    server.connect = "refused"
-
-
-def vanish(server: Server) -> None:
-    server.connect, server.answers, server.engine = "timeout", False, False
-
-
-def freeze_engine(server: Server) -> None:
-    server.engine = False
-
-
-def freeze_idle_engine(server: Server) -> None:
-    server.engine, server.load = False, 0
-
-
-def freeze_process(server: Server) -> None:
-    server.answers, server.engine = False, False
-
-
-def fail(server: Server) -> None:
-    server.status = 500
-
-
-def refuse_key(server: Server) -> None:
-    server.status = 401
-
-
-def babble(server: Server) -> None:
-    server.garbage = True
-
-
-def idle_503(server: Server) -> None:
-    server.status, server.load = 503, 0
-
-
-def slow_down(server: Server) -> None:
-    server.seconds = 2.0
-
-
 FAULTS = [
     (refuse, 2.0, "fact", "connections are refused"),
     (vanish, 2.0, "judgement", "connects get no answer"),
     (freeze_engine, 6.0, "judgement", "wedged: no step"),
-    (freeze_idle_engine, 15.0, "judgement", "wedged:"),
-    (freeze_process, 6.0, "judgement", "no answer for"),
+    (simulation.freeze_idle_engine, 15.0, "judgement", "wedged:"),
+    (simulation.freeze_process, 6.0, "judgement", "no answer for"),
     (fail, 15.0, "judgement", "HTTP 500"),
-    (refuse_key, 15.0, "judgement", "HTTP 401"),
-    (babble, 15.0, "judgement", "nonsense"),
-    (idle_503, 15.0, "judgement", "HTTP 503 though nothing runs"),
-    (slow_down, 20.0, "judgement", "slow:"),
+    (simulation.refuse_key, 15.0, "judgement", "HTTP 401"),
+    (simulation.babble, 15.0, "judgement", "nonsense"),
+    (simulation.idle_503, 15.0, "judgement", "HTTP 503 though nothing runs"),
+    (simulation.slow_down, 20.0, "judgement", "slow:"),
 ]
 
 
@@ -247,15 +53,6 @@ def test_a_fault_takes_its_replica_out_in_time_and_its_end_brings_it_back(fault,
     verdict = sim.judge.verdict("g0/r0")
     assert (verdict.health, verdict.reason, verdict.wedged_since) == ("up", "", None)
     assert verdict.since > 1e9, "slow start counts from the return"
-
-
-def stall(sim: Sim, what: str, at: float, seconds: float) -> Callable[[], None]:
-    def each() -> None:
-        still = at <= sim.now - sim.began < at + seconds
-        sim[0].engine = not still
-        sim[0].answers = not (still and what == "process")
-
-    return each
 
 
 @pytest.mark.parametrize("what", ["engine", "process"])
