@@ -90,10 +90,6 @@ class PoolJudge:
         """When the next probes of a member start."""
         return self._replicas[ident].due()
 
-    def complete_round(self, ident: str) -> bool:
-        """Whether every probe of this replica has ended once since the start."""
-        return ident in self._replicas and self._replicas[ident].probed
-
     def verdict(self, ident: str) -> Verdict:
         """Where a member stands."""
         return self._verdicts[ident]

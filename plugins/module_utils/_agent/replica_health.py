@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Due, Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.memory import Memory
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Administrative, Observed, Scrape
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.window import Window
 
 Kind = Literal["fact", "judgement"]
 ConnectWord = Literal["ok", "refused", "timeout", "broken"]
 
 _FAILURES_IN_ROW = 3  # that the engine saw, after which completions are asked for at once
-_KV_HELD = 0.5  # share of the KV cache that nobody should hold while nothing runs
-_KV_SCRAPES = 3
-_MEMORY_FACTOR, _MEMORY_BYTES, _WARM_UP_SECONDS = 1.5, 1 << 30, 60.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ReplicaHealth:
     """The measurements of one replica and their meaning. Times are those of the judge's clock."""
 
     def __init__(self, ident: str, limits: Limits, now: float, in_rotation: bool) -> None:
-        self.id, self._limits, self._born = ident, limits, now
+        self.id, self._limits = ident, limits
         self.administrative: Administrative = "active"
         self.bad: Bad | None = None if in_rotation else Bad("fact", "not yet probed", now)
         self.degraded = ""
@@ -66,11 +65,10 @@ class ReplicaHealth:
         # Begin and end of a completion that timed out: a reading that begins later decides what that means.
         self._timed_out: tuple[float, float] | None = None
         self._observed = Observed()
-        self._window: deque[tuple[float, Scrape]] = deque()
+        self._window = Window(limits)
         self._slow = 0
         self._slow_at = now
-        self._kv_held = 0
-        self._least_memory: int | None = None
+        self._memory = Memory(now)
 
     @property
     def kind(self) -> Kind | None:
@@ -94,13 +92,6 @@ class ReplicaHealth:
             self._next_scrape = min(self._next_scrape, now)
         if completion:
             self._next_completion = min(self._next_completion, now)
-
-    @property
-    def probed(self) -> bool:
-        """Whether every probe has ended once, or cannot."""
-        if self._connect is None:
-            return False
-        return self._connect != "ok" or (self._scraped_ok is not None and self._completion is not None)
 
     # --- what probes told
 
@@ -137,8 +128,9 @@ class ReplicaHealth:
                 self._next_scrape = now
             return
         self._progress(scrape, began, now)
-        self._memory(scrape, now)
-        self._keep(scrape, now)
+        if self._window.keep(scrape, now):
+            self._memory = Memory(now)
+        self._memory.read(scrape, now)
         self.scrape, self._scrape_ended = scrape, now
         if self._timed_out is not None:
             if began >= self._timed_out[1]:
@@ -248,11 +240,10 @@ class ReplicaHealth:
 
     def _after_time_out(self, began: float, now: float) -> None:
         self._timed_out = None
-        scrape, window = self.scrape, self._window
+        scrape = self.scrape
         if scrape is None:
             return
-        before = [older.steps for at, older in window if at <= began]
-        if before and before[-1] == scrape.steps:
+        if self._window.no_step_since(began):
             reason = f"wedged: a completion got no token in {self._limits.probe_timeout:g} s, and no step was made"
             self._condemn("judgement", reason, now, wedged_at=began)
         elif scrape.waiting > 0:
@@ -278,23 +269,6 @@ class ReplicaHealth:
         elif self.bad is None:
             self._next_completion = now + self._limits.suspicion_interval
 
-    def _memory(self, scrape: Scrape, now: float) -> None:
-        idle = scrape.running + scrape.waiting == 0
-        self._kv_held = self._kv_held + 1 if idle and scrape.kv_usage > _KV_HELD else 0
-        size = scrape.resident_bytes
-        if size is not None and now - self._born >= _WARM_UP_SECONDS:
-            self._least_memory = min(size, self._least_memory or size)
-
-    def _keep(self, scrape: Scrape, now: float) -> None:
-        last = self._window[-1][1] if self._window else None
-        if last is not None and (scrape.ttft_count < last.ttft_count or scrape.steps < last.steps):
-            self._window.clear()  # the server was started anew
-            self._least_memory = None
-            self._born = now
-        self._window.append((now, scrape))
-        while len(self._window) > 2 and now - self._window[1][0] > self._limits.latency_window:
-            self._window.popleft()
-
     def assess(self, now: float) -> None:
         """Work out latency and what makes the replica degraded."""
         self.latency = self._latency(now)
@@ -304,26 +278,18 @@ class ReplicaHealth:
             busy = self.degraded
         else:
             busy = ""
-        size, least = self.scrape.resident_bytes if self.scrape else None, self._least_memory
         if busy:
             self.degraded = busy
         elif self.latency is not None and self.latency > self._limits.latency_degraded:
             self.degraded = f"slow: {self.latency * 1000:.0f} ms to the first token"
-        elif self._kv_held >= _KV_SCRAPES and self.scrape is not None:
-            self.degraded = f"{self.scrape.kv_usage:.0%} of the KV cache is held by nobody"
-        elif size and least and size > least * _MEMORY_FACTOR and size - least > _MEMORY_BYTES:
-            self.degraded = f"process memory grew from {least >> 20} to {size >> 20} MiB"
         else:
-            self.degraded = ""
+            self.degraded = self._memory.complaint
 
     def _latency(self, now: float) -> float | None:
         """Seconds to the first token without the queue, over the window; of own completions where few others came."""
-        if len(self._window) >= 2:
-            first, last = self._window[0][1], self._window[-1][1]
-            count, queued = last.ttft_count - first.ttft_count, last.queue_count - first.queue_count
-            if count >= self._limits.latency_samples:
-                queue = (last.queue_sum - first.queue_sum) / queued if queued > 0 else 0.0
-                return max(0.0, (last.ttft_sum - first.ttft_sum) / count - max(0.0, queue))
+        latency = self._window.latency()
+        if latency is not None:
+            return latency
         fresh = now - self._completion_at <= 1.5 * self._limits.completion_interval
         idle = self.scrape is not None and self.scrape.waiting == 0
         if self._completion is not None and self._completion[0] == "ok" and fresh and idle:
