@@ -34,6 +34,7 @@ class Limits:
     ejections_window: float = 600
     ejections_many: int = 3  # within the window, after which twice as many good rounds are needed
     degraded_weight: float = 0.5  # share of a full replica, 0 to 1
+    agent_gap: float = 1.0  # between two beats of the agent (0.1): where it is longer, the agent itself did not run
 
 
 @dataclass(frozen=True)

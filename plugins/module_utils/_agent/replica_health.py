@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Due, Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.memory import Memory
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Administrative, Observed, Scrape
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.wakefulness import WakefulClock
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.window import Window
 
 Kind = Literal["fact", "judgement"]
@@ -37,8 +38,9 @@ class Bad:
 class ReplicaHealth:
     """The measurements of one replica and their meaning. Times are those of the judge's clock."""
 
-    def __init__(self, ident: str, limits: Limits, now: float, in_rotation: bool) -> None:
-        self.id, self._limits = ident, limits
+    def __init__(self, ident: str, limits: Limits, clock: WakefulClock, in_rotation: bool) -> None:
+        now = clock()
+        self.id, self._limits, self._clock = ident, limits, clock
         self.administrative: Administrative = "active"
         self.bad: Bad | None = None if in_rotation else Bad("fact", "not yet probed", now)
         self.degraded = ""
@@ -97,6 +99,9 @@ class ReplicaHealth:
 
     def connected(self, word: ConnectWord, now: float) -> None:
         """A connect ended."""
+        if word == "timeout" and self._clock.slept_since(now - self._limits.connect_timeout):
+            self._next_connect = now
+            return
         self._connect = word
         if word == "ok":
             self._connects_bad, self._reached = 0, now
@@ -116,8 +121,11 @@ class ReplicaHealth:
 
     def scraped(self, scrape: Scrape | None, word: str, began: float, now: float) -> None:
         """A reading of /metrics ended."""
-        self._scraped_ok = scrape is not None
         self._next_scrape = began + self._limits.scrape_interval
+        if word == "timeout" and self._clock.slept_since(began):
+            self._next_scrape = now
+            return
+        self._scraped_ok = scrape is not None
         if word in ("refused", "broken"):
             self.hurry(now, connect=True)
         if word in ("ok", "garbage"):
@@ -140,7 +148,13 @@ class ReplicaHealth:
 
     def completed(self, word: str, seconds: float, status: int, began: float, now: float) -> None:
         """A completion ended."""
-        self._completion, self._completion_at = (word, round(seconds, 3), status), now
+        slept = self._clock.slept_since(began)
+        if word == "timeout" and slept:
+            self._next_completion = self._completion_at = now
+            return
+        # how long one took in which the agent was asleep is not known
+        self._completion = None if slept and word == "ok" else (word, round(seconds, 3), status)
+        self._completion_at = now
         waiting = self.bad is not None or self._slow > 0
         self._next_completion = now + (self._limits.return_interval if waiting else self._limits.completion_interval)
         if word in ("refused", "broken"):
@@ -197,7 +211,7 @@ class ReplicaHealth:
     def tick(self, now: float) -> None:
         """Let time pass."""
         if self.bad is not None and self.kind == "judgement" and self._connects_bad >= 2:
-            gone = now - self._reached
+            gone = now - max(self._reached, self._clock.woke)
             if gone >= self._limits.unreachable_is_fact:
                 self.bad = replace(self.bad, kind="fact", reason=f"no sign of life for {gone:.0f} s")
 

@@ -268,3 +268,44 @@ def test_nonsense_raises_nothing():
     sim.run(20)
     assert sim.inside() == [0, 1]
     assert sim.judge.numbers("g0/r0")["connect"] == "ok"
+
+
+# --- what the agent itself missed
+
+
+@pytest.mark.parametrize("seconds", [1.2, 6.0, 600.0])
+@pytest.mark.parametrize("members", [1, 3])
+def test_what_the_agent_slept_through_is_not_held_against_a_replica(seconds, members):
+    sim = pool(members)
+    sim.sleep(seconds).run(0.2).sleep(seconds).run(15)
+    assert sim.changes == []
+    assert sim.inside() == list(range(members))
+
+
+def test_a_host_that_was_gone_before_the_agent_slept_is_a_fact_only_after_five_seconds_awake():
+    sim = pool(2)
+    for number in range(2):
+        vanish(sim[number])
+    sim.run(3).sleep(60).run(3)
+    assert sim.inside() == [0, 1]
+    sim.run(3)
+    assert sim.inside() == []
+
+
+@pytest.mark.parametrize("fault", [refuse, vanish, freeze_engine, simulation.freeze_process])
+def test_an_agent_that_woke_notices_what_broke_meanwhile(fault):
+    sim = pool()
+    fault(sim[0])
+    sim.sleep(30).mark().run(12)
+    assert sim.inside() == [1, 2, 3]
+
+
+def test_a_completion_in_which_the_agent_slept_is_not_slow():
+    sim = pool(2)
+    sim[0].load = 0
+    sim.run(15).mark()
+    began = sim.now
+    sim.now += 6
+    sim.judge.completed("g0/r0", "ok", 6.0, 200, began)
+    sim.run(5)
+    assert sim.changes == []
