@@ -16,6 +16,7 @@ class Limits:
     connect_timeout: float = 0.5  # after which a connect has failed: a network of one site answers in milliseconds
     scrape_interval: float = 1.5  # between two readings of /metrics
     completion_interval: float = 10  # between two completions of a replica in rotation
+    unproven_share: float = 0.75  # of that interval, where no first token of a client shows meanwhile that it generates
     probe_timeout: float = 4.0  # of a reading or completion: above the longest stall that is normal (3.5)
     connect_again: float = 0.1  # until the second connect when the first one failed
     suspicion_interval: float = 0.25  # until the second completion when the first one failed
