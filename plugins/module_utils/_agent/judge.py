@@ -23,6 +23,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import (
     Verdict,
 )
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.replica_health import ConnectWord, ReplicaHealth
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.wakefulness import WakefulClock
 
 _ASSESS_SECONDS = 1.0
 
@@ -31,11 +32,12 @@ class PoolJudge:
     """The replicas of one pool. Ids that it does not know are passed over: a probe may end after its replica left."""
 
     def __init__(self, pool: str, limits: Limits, clock: Callable[[], float], wall: Callable[[], float]) -> None:
-        self.pool, self._limits, self._clock, self._wall = pool, limits, clock, wall
+        self.pool, self._limits, self._wall = pool, limits, wall
+        self._clock = WakefulClock(clock, limits.agent_gap)
         self._replicas: dict[str, ReplicaHealth] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._changes: list[Change] = []
-        self._assessed = clock()
+        self._assessed = self._clock()
         self.panic = False
 
     def set_members(self, ids: Sequence[str], remembered: Mapping[str, bool] | None = None) -> None:
@@ -46,7 +48,7 @@ class PoolJudge:
         self.tick()
 
     def _new(self, ident: str, remembered: Mapping[str, bool]) -> ReplicaHealth:
-        return ReplicaHealth(ident, self._limits, self._clock(), remembered.get(ident, False))
+        return ReplicaHealth(ident, self._limits, self._clock, remembered.get(ident, False))
 
     def administer(self, ident: str, state: Administrative) -> None:
         """Note what operators decided: drained replicas do not count for the floor and get no completions."""
@@ -89,10 +91,6 @@ class PoolJudge:
     def due(self, ident: str) -> Due:
         """When the next probes of a member start."""
         return self._replicas[ident].due()
-
-    def complete_round(self, ident: str) -> bool:
-        """Whether every probe of this replica has ended once since the start."""
-        return ident in self._replicas and self._replicas[ident].probed
 
     def verdict(self, ident: str) -> Verdict:
         """Where a member stands."""

@@ -16,6 +16,7 @@ class Limits:
     connect_timeout: float = 0.5  # after which a connect has failed: a network of one site answers in milliseconds
     scrape_interval: float = 1.5  # between two readings of /metrics
     completion_interval: float = 10  # between two completions of a replica in rotation
+    unproven_share: float = 0.75  # of that interval, where no first token of a client shows meanwhile that it generates
     probe_timeout: float = 4.0  # of a reading or completion: above the longest stall that is normal (3.5)
     connect_again: float = 0.1  # until the second connect when the first one failed
     suspicion_interval: float = 0.25  # until the second completion when the first one failed
@@ -34,6 +35,7 @@ class Limits:
     ejections_window: float = 600
     ejections_many: int = 3  # within the window, after which twice as many good rounds are needed
     degraded_weight: float = 0.5  # share of a full replica, 0 to 1
+    agent_gap: float = 1.0  # between two beats of the agent (0.1): where it is longer, the agent itself did not run
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,18 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.intake import Intake
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Due, Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.memory import Memory
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Administrative, Observed, Scrape
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.wakefulness import WakefulClock
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.window import Window
 
 Kind = Literal["fact", "judgement"]
 ConnectWord = Literal["ok", "refused", "timeout", "broken"]
 
 _FAILURES_IN_ROW = 3  # that the engine saw, after which completions are asked for at once
-_KV_HELD = 0.5  # share of the KV cache that nobody should hold while nothing runs
-_KV_SCRAPES = 3
-_MEMORY_FACTOR, _MEMORY_BYTES, _WARM_UP_SECONDS = 1.5, 1 << 30, 60.0
+_UNREADABLE_SCRAPES = 3  # in a row
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,24 @@ class Bad:
     reason: str
     since: float
     wedged: bool = False
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A completion without a token: a reading of /metrics that begins after its end decides what that means."""
+
+    busy: bool  # answered 503; otherwise it timed out
+    began: float
+    ended: float
 
 
 class ReplicaHealth:
     """The measurements of one replica and their meaning. Times are those of the judge's clock."""
 
-    def __init__(self, ident: str, limits: Limits, now: float, in_rotation: bool) -> None:
-        self.id, self._limits, self._born = ident, limits, now
+    def __init__(self, ident: str, limits: Limits, clock: WakefulClock, in_rotation: bool) -> None:
+        now = clock()
+        self.id, self._limits, self._clock = ident, limits, clock
         self.administrative: Administrative = "active"
         self.bad: Bad | None = None if in_rotation else Bad("fact", "not yet probed", now)
         self.degraded = ""
@@ -50,7 +63,8 @@ class ReplicaHealth:
         phase = zlib.crc32(ident.encode()) % 1000 / 1000
         self._next_connect = now + phase * limits.connect_interval
         self._next_scrape = now + phase * limits.scrape_interval
-        self._next_completion = now + (phase * limits.completion_interval if in_rotation else 0)
+        self._unproven_interval = limits.unproven_share * limits.completion_interval
+        self._next_completion = now + (phase * self._unproven_interval if in_rotation else 0)
         self._first_time = not in_rotation
         self._good = 0
         self._ejections: deque[float] = deque()
@@ -63,14 +77,15 @@ class ReplicaHealth:
         self._completion: tuple[str, float, int] | None = None  # word, seconds, status
         self._completion_at = now
         self._completions_bad = 0
-        # Begin and end of a completion that timed out: a reading that begins later decides what that means.
-        self._timed_out: tuple[float, float] | None = None
+        self._question: Question | None = None
+        self._full = ""  # how a completion that ended without a token showed that the replica is busy, not bad
         self._observed = Observed()
-        self._window: deque[tuple[float, Scrape]] = deque()
+        self._window = Window(limits)
         self._slow = 0
         self._slow_at = now
-        self._kv_held = 0
-        self._least_memory: int | None = None
+        self._memory = Memory(now)
+        self._intake = Intake(limits, now)
+        self._unreadable = 0  # readings in a row that were no metrics of vLLM
 
     @property
     def kind(self) -> Kind | None:
@@ -81,7 +96,8 @@ class ReplicaHealth:
 
     def due(self) -> Due:
         """When the next probes start."""
-        completion: float | None = self._next_completion
+        proven = max(self._intake.served_at, self._completion_at)
+        completion: float | None = min(self._next_completion, proven + self._unproven_interval)
         if self.administrative == "drained" or self._connect in ("refused", "timeout", "broken"):
             completion = None  # nobody would answer, or nobody wants to know
         return Due(self._next_connect, self._next_scrape, completion)
@@ -95,17 +111,13 @@ class ReplicaHealth:
         if completion:
             self._next_completion = min(self._next_completion, now)
 
-    @property
-    def probed(self) -> bool:
-        """Whether every probe has ended once, or cannot."""
-        if self._connect is None:
-            return False
-        return self._connect != "ok" or (self._scraped_ok is not None and self._completion is not None)
-
     # --- what probes told
 
     def connected(self, word: ConnectWord, now: float) -> None:
         """A connect ended."""
+        if word == "timeout" and self._clock.slept_since(now - self._limits.connect_timeout):
+            self._next_connect = now
+            return
         self._connect = word
         if word == "ok":
             self._connects_bad, self._reached = 0, now
@@ -125,30 +137,42 @@ class ReplicaHealth:
 
     def scraped(self, scrape: Scrape | None, word: str, began: float, now: float) -> None:
         """A reading of /metrics ended."""
-        self._scraped_ok = scrape is not None
         self._next_scrape = began + self._limits.scrape_interval
+        if word == "timeout" and self._clock.slept_since(began):
+            self._next_scrape = now
+            return
+        self._scraped_ok = scrape is not None
+        self._unreadable = 0 if scrape is not None or word == "refused" else self._unreadable + 1
         if word in ("refused", "broken"):
             self.hurry(now, connect=True)
         if word in ("ok", "garbage"):
             self._reached = self._answered = now
-        if scrape is None:
-            if word == "timeout" and self._answered < began:
-                self._condemn("judgement", f"no answer for {now - began:.1f} s", now, wedged_at=began)
-                self._next_scrape = now
-            return
-        self._progress(scrape, began, now)
-        self._memory(scrape, now)
-        self._keep(scrape, now)
-        self.scrape, self._scrape_ended = scrape, now
-        if self._timed_out is not None:
-            if began >= self._timed_out[1]:
-                self._after_time_out(self._timed_out[0], now)
-            else:
-                self.hurry(now, scrape=True)
+        if scrape is not None:
+            self._progress(scrape, began, now)
+            if self._window.keep(scrape, now):
+                self._memory = Memory(now)
+            self._memory.read(scrape, now)
+            self._intake.read(scrape, now)
+            self.scrape, self._scrape_ended = scrape, now
+        elif word == "timeout" and self._answered < began:
+            self._condemn("judgement", f"no answer for {now - began:.1f} s", now, wedged_at=began)
+            self._next_scrape = now
+        question = self._question
+        if question is not None and began < question.ended:
+            self.hurry(now, scrape=True)
+        elif question is not None and word != "refused":
+            self._question = None
+            self._explain(question, scrape, began, now)
 
     def completed(self, word: str, seconds: float, status: int, began: float, now: float) -> None:
         """A completion ended."""
-        self._completion, self._completion_at = (word, round(seconds, 3), status), now
+        slept = self._clock.slept_since(began)
+        if word == "timeout" and slept:
+            self._next_completion = self._completion_at = now
+            return
+        # how long one took in which the agent was asleep is not known
+        self._completion = None if slept and word == "ok" else (word, round(seconds, 3), status)
+        self._completion_at = now
         waiting = self.bad is not None or self._slow > 0
         self._next_completion = now + (self._limits.return_interval if waiting else self._limits.completion_interval)
         if word in ("refused", "broken"):
@@ -158,15 +182,14 @@ class ReplicaHealth:
             self._reached = self._answered = now
         if word == "ok":
             self._completions_bad = 0
-            self.still_since = None
+            self._question, self._full, self.still_since = None, "", None
+            return
+        if word in ("busy", "timeout"):
+            self._question = Question(word == "busy", began, now)
+            self.hurry(now, scrape=True, connect=word == "timeout")
             return
         self._good = 0
-        if word == "busy":
-            self._refused_work(now)
-        elif word == "timeout":
-            self._timed_out = (began, now)
-            self.hurry(now, scrape=True, connect=True)
-        elif word in ("error", "garbage"):
+        if word in ("error", "garbage"):
             self._failed(f"completions get {f'HTTP {status}' if word == 'error' else 'nonsense'}", now)
         elif word == "broken":
             self._failed("completions break off", now)
@@ -177,7 +200,13 @@ class ReplicaHealth:
         ``limit``: seconds that a completion of a replica that was slow may take.
         """
         seconds = self._completion[1] if self._completion else limit
-        if self._connect != "ok" or not self._scraped_ok or seconds > limit:
+        if seconds > limit:
+            self._good = 0
+            return False
+        return self._count_good(now)
+
+    def _count_good(self, now: float) -> bool:
+        if self._connect != "ok" or not self._scraped_ok:
             self._good = 0
             return False
         self._good += 1
@@ -205,13 +234,13 @@ class ReplicaHealth:
     def tick(self, now: float) -> None:
         """Let time pass."""
         if self.bad is not None and self.kind == "judgement" and self._connects_bad >= 2:
-            gone = now - self._reached
+            gone = now - max(self._reached, self._clock.woke)
             if gone >= self._limits.unreachable_is_fact:
                 self.bad = replace(self.bad, kind="fact", reason=f"no sign of life for {gone:.0f} s")
 
     # --- rules
 
-    def _condemn(self, kind: Kind, reason: str, now: float, wedged_at: float | None = None) -> None:
+    def _condemn(self, kind: Kind, reason: str, now: float, wedged_at: float | None = None, slow: bool = False) -> None:
         """Say that the replica should be out; a fact outweighs a judgement, the first judgement stays."""
         self._good = 0
         if wedged_at is not None and self.still_since is None:
@@ -219,7 +248,7 @@ class ReplicaHealth:
         wedged = wedged_at is not None
         if self.bad is None:
             self._ejections.append(now)
-            self.bad = Bad(kind, reason, now, wedged)
+            self.bad = Bad(kind, reason, now, wedged, slow)
             self._next_completion = min(self._next_completion, now + self._limits.return_interval)
         elif kind == "fact" and (self.bad.kind != "fact" or self._first_time):
             self.bad = Bad(kind, reason, self.bad.since, False)
@@ -246,84 +275,62 @@ class ReplicaHealth:
         elif self.bad is None and now - self._completion_at > self._limits.return_interval:
             self.hurry(now, completion=True)
 
-    def _after_time_out(self, began: float, now: float) -> None:
-        self._timed_out = None
-        scrape, window = self.scrape, self._window
-        if scrape is None:
-            return
-        before = [older.steps for at, older in window if at <= began]
-        if before and before[-1] == scrape.steps:
-            reason = f"wedged: a completion got no token in {self._limits.probe_timeout:g} s, and no step was made"
-            self._condemn("judgement", reason, now, wedged_at=began)
-        elif scrape.waiting > 0:
-            self.degraded = f"busy: {scrape.waiting} waiting"
-        else:
-            self._failed(f"completions take over {self._limits.probe_timeout:g} s", now)
-
-    def _refused_work(self, now: float) -> None:
-        """A 503: busy where work is, a failure where none is."""
-        scrape = self.scrape
-        fresh = scrape is not None and now - self._scrape_ended <= 2 * self._limits.scrape_interval
-        if fresh and scrape is not None and scrape.running + scrape.waiting == 0:
+    def _explain(self, question: Question, scrape: Scrape | None, began: float, now: float) -> None:
+        """Say what a completion without a token means, in the light of a reading that began after it."""
+        limit = f"{self._limits.probe_timeout:g} s"
+        late = f"completions take over {limit}"
+        if scrape is None:  # without numbers nothing speaks for the replica
+            self._failed("completions get HTTP 503" if question.busy else late, now)
+        elif question.busy and scrape.running + scrape.waiting == 0:
             self._failed("completions get HTTP 503 though nothing runs", now)
+        elif question.busy:
+            self._busy("completions get HTTP 503", now)
+        elif self._window.no_step_since(question.began):
+            reason = f"wedged: a completion got no token in {limit}, and no step was made"
+            self._condemn("judgement", reason, now, wedged_at=question.began)
+        elif began - max(question.began, self._intake.untouched_since) >= self._limits.silence:
+            reason = f"takes no new work: a completion got no token in {limit}, nor did anybody, and nobody waits"
+            self._condemn("judgement", f"{reason}; {scrape.running} running", now)
+        elif self._intake.waited_at >= question.began:
+            self._busy(f"completions take over {limit}, and requests wait", now)
         else:
-            self._completions_bad = 0
-            self.degraded = "busy: completions get HTTP 503"
-            self._next_completion = min(self._next_completion, now + self._limits.return_interval)
+            self._failed(late, now)
+
+    def _busy(self, words: str, now: float) -> None:
+        """A replica that is full is not bad, and may even return: a standstill is noticed whether it is full or not."""
+        self._completions_bad = 0
+        self._full = f"busy: {words}"
+        self._next_completion = min(self._next_completion, now + self._limits.return_interval)
+        if self.bad is not None and self.bad.slow:
+            self._good = 0
+        elif self.bad is not None:
+            self._count_good(now)
 
     def _failed(self, reason: str, now: float) -> None:
+        self._good, self._full = 0, ""
         self._completions_bad += 1
         if self._completions_bad >= 2:
             self._condemn("judgement", reason, now)
         elif self.bad is None:
             self._next_completion = now + self._limits.suspicion_interval
 
-    def _memory(self, scrape: Scrape, now: float) -> None:
-        idle = scrape.running + scrape.waiting == 0
-        self._kv_held = self._kv_held + 1 if idle and scrape.kv_usage > _KV_HELD else 0
-        size = scrape.resident_bytes
-        if size is not None and now - self._born >= _WARM_UP_SECONDS:
-            self._least_memory = min(size, self._least_memory or size)
-
-    def _keep(self, scrape: Scrape, now: float) -> None:
-        last = self._window[-1][1] if self._window else None
-        if last is not None and (scrape.ttft_count < last.ttft_count or scrape.steps < last.steps):
-            self._window.clear()  # the server was started anew
-            self._least_memory = None
-            self._born = now
-        self._window.append((now, scrape))
-        while len(self._window) > 2 and now - self._window[1][0] > self._limits.latency_window:
-            self._window.popleft()
-
     def assess(self, now: float) -> None:
         """Work out latency and what makes the replica degraded."""
         self.latency = self._latency(now)
-        if self._completion is not None and self._completion[0] == "busy":
-            busy = self.degraded or "busy"
-        elif self.scrape is not None and self.scrape.waiting > 0 and self.degraded.startswith("busy"):
-            busy = self.degraded
-        else:
-            busy = ""
-        size, least = self.scrape.resident_bytes if self.scrape else None, self._least_memory
-        if busy:
-            self.degraded = busy
+        if self._full and self.administrative == "active":
+            self.degraded = self._full
         elif self.latency is not None and self.latency > self._limits.latency_degraded:
             self.degraded = f"slow: {self.latency * 1000:.0f} ms to the first token"
-        elif self._kv_held >= _KV_SCRAPES and self.scrape is not None:
-            self.degraded = f"{self.scrape.kv_usage:.0%} of the KV cache is held by nobody"
-        elif size and least and size > least * _MEMORY_FACTOR and size - least > _MEMORY_BYTES:
-            self.degraded = f"process memory grew from {least >> 20} to {size >> 20} MiB"
+        elif self._unreadable >= _UNREADABLE_SCRAPES:
+            self.degraded = "metrics cannot be read"
         else:
-            self.degraded = ""
+            self.degraded = self._memory.complaint
 
     def _latency(self, now: float) -> float | None:
         """Seconds to the first token without the queue, over the window; of own completions where few others came."""
-        if len(self._window) >= 2:
-            first, last = self._window[0][1], self._window[-1][1]
-            count, queued = last.ttft_count - first.ttft_count, last.queue_count - first.queue_count
-            if count >= self._limits.latency_samples:
-                queue = (last.queue_sum - first.queue_sum) / queued if queued > 0 else 0.0
-                return max(0.0, (last.ttft_sum - first.ttft_sum) / count - max(0.0, queue))
+        latency = self._window.latency()
+        if latency is not None:
+            return latency
         fresh = now - self._completion_at <= 1.5 * self._limits.completion_interval
         idle = self.scrape is not None and self.scrape.waiting == 0
         if self._completion is not None and self._completion[0] == "ok" and fresh and idle:
@@ -346,7 +353,7 @@ class ReplicaHealth:
             self._slow = 0
             milliseconds = self.latency * 1000
             reason = f"slow: {milliseconds:.0f} ms to the first token, {limit * 1000:.0f} allowed by the others"
-            self._condemn("judgement", reason, now)
+            self._condemn("judgement", reason, now, slow=True)
 
     def numbers(self, now: float) -> dict[str, Any]:
         """The last measurements, for people. Seconds since, bytes, requests."""

@@ -3,166 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.judge import PoolJudge
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.limits import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Observed, Scrape
 
-LIMITS = Limits()
-STEP = 0.05  # seconds of a turn of the simulation; the agent's own beat is 0.1
-
-
-class Server:
-    """A simulated replica: steps while it has work, and whatever goes wrong with it."""
-
-    def __init__(self) -> None:
-        self.connect = "ok"
-        self.answers = True  # the API process answers /metrics and completions
-        self.engine = True  # the engine makes steps
-        self.status = 200
-        self.garbage = False
-        self.seconds = 0.05  # of a completion, queue aside
-        self.load = 4  # requests of clients that run
-        self.waiting = 0
-        self.kv_usage, self.memory = 0.1, 1 << 30
-        self.steps, self.ttft_sum, self.queue_sum, self.ttft_count = 100.0, 0.0, 0.0, 0
-        self.queue_seconds = 0.0
-        self.requests_per_second = 4.0
-        self.own = 0  # probes that it works on
-        self._due = 0.0
-
-    def run(self, seconds: float) -> None:
-        if self.engine and self.load + self.own:
-            self.steps += seconds / 0.02
-        if self.engine and self.load:
-            self._due += seconds * self.requests_per_second
-            while self._due >= 1:
-                self._due -= 1
-                self.ttft_count += 1
-                self.ttft_sum += self.seconds + self.queue_seconds
-                self.queue_sum += self.queue_seconds
-
-    def scrape(self) -> Scrape:
-        running = self.load + self.own
-        numbers = (self.kv_usage, self.memory, self.ttft_sum, self.ttft_count, self.queue_sum, self.ttft_count)
-        return Scrape(running, self.waiting, int(self.steps), *numbers)
-
-
-class Sim:
-    """A pool of simulated replicas under the agent's rhythm."""
-
-    def __init__(self, count: int, limits: Limits = LIMITS, remembered: bool = True) -> None:
-        self.now = 1000.0
-        self.limits = limits
-        self.servers = {f"g{number}/r0": Server() for number in range(count)}
-        self.judge = PoolJudge("chat", limits, lambda: self.now, lambda: self.now + 1e9)
-        self.judge.set_members(list(self.servers), dict.fromkeys(self.servers, remembered))
-        self.pending: dict[tuple[str, str], Callable[[], bool]] = {}
-        self.changes: list[tuple[float, str, str, str]] = []
-        self.drained: set[str] = set()
-        self.began = self.now
-
-    def __getitem__(self, number: int) -> Server:
-        return self.servers[f"g{number}/r0"]
-
-    def run(self, seconds: float, each: Callable[[], None] | None = None) -> Sim:
-        end = self.now + seconds
-        while self.now < end:
-            self.now += STEP
-            if each:
-                each()
-            for server in self.servers.values():
-                server.run(STEP)
-            for ident in self.servers:
-                self._probe(ident)
-            self.judge.tick()
-            for change in self.judge.changes():
-                assert change.reason
-                self.changes.append((self.now - self.began, change.replica, change.before, change.after))
-        return self
-
-    def _probe(self, ident: str) -> None:
-        due, server, now = self.judge.due(ident), self.servers[ident], self.now
-        if ("connect", ident) not in self.pending and now >= due.connect:
-            self.pending["connect", ident] = self._connect(ident, server, now)
-        if ("scrape", ident) not in self.pending and now >= due.scrape:
-            self.pending["scrape", ident] = self._scrape(ident, server, now)
-        if ("complete", ident) not in self.pending and due.completion is not None and now >= due.completion:
-            self.pending["complete", ident] = self._complete(ident, server, now)
-        for kind in ("connect", "scrape", "complete"):
-            if (kind, ident) in self.pending and self.pending[kind, ident]():
-                del self.pending[kind, ident]
-
-    def _connect(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        def turn() -> bool:
-            if server.connect == "timeout" and self.now - began < self.limits.connect_timeout:
-                return False
-            self.judge.connected(ident, server.connect)
-            return True
-
-        return turn
-
-    def _scrape(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        def turn() -> bool:
-            late = self.now - began >= self.limits.probe_timeout
-            if server.connect == "refused":
-                self.judge.scraped(ident, None, "refused", began)
-            elif late:
-                self.judge.scraped(ident, None, "timeout", began)
-            elif server.answers and server.connect == "ok":
-                self.judge.scraped(ident, server.scrape(), "ok", began)
-            else:
-                return False
-            return True
-
-        return turn
-
-    def _complete(self, ident: str, server: Server, began: float) -> Callable[[], bool]:
-        worked = 0.0
-        server.own += 1
-
-        def turn() -> bool:
-            nonlocal worked
-            able = server.answers and server.connect == "ok"
-            worked += STEP if able and (server.engine or server.status != 200) else 0
-            word = ""
-            if server.connect == "refused":
-                word = "refused"
-            elif able and server.status != 200:
-                word = "busy" if server.status == 503 else "error"
-            elif able and server.garbage:
-                word = "garbage"
-            elif able and worked >= server.seconds + server.queue_seconds:
-                word = "ok"
-            elif self.now - began >= self.limits.probe_timeout:
-                word = "timeout"
-            if not word:
-                return False
-            server.own -= 1
-            self.judge.completed(ident, word, self.now - began, server.status if able else 0, began)
-            return True
-
-        return turn
-
-    def inside(self) -> list[int]:
-        return [n for n in range(len(self.servers)) if self.judge.verdict(f"g{n}/r0").in_rotation]
-
-    def out_after(self, number: int = 0) -> float:
-        """Seconds until the replica left."""
-        ident = f"g{number}/r0"
-        times = [at for at, who, _before, after in self.changes if who == ident and after == "down"]
-        assert times, self.changes
-        return times[0]
-
-    def mark(self) -> Sim:
-        self.began, self.changes = self.now, []
-        return self
-
-
-def pool(count: int = 4, settle: float = 15, **options: object) -> Sim:
-    return Sim(count, **options).run(settle).mark()  # type: ignore[arg-type]
+from tests.unit.agent import simulation
+from tests.unit.agent.simulation import LIMITS, Server, Sim, fail, freeze_engine, pool, refuse, stall, vanish
 
 
 def test_a_healthy_pool_stays_as_it_is():
@@ -171,57 +17,19 @@ def test_a_healthy_pool_stays_as_it_is():
     assert sim.changes == []
 
 
-def refuse(server: Server) -> None:
-    server.connect = "refused"
-
-
-def vanish(server: Server) -> None:
-    server.connect, server.answers, server.engine = "timeout", False, False
-
-
-def freeze_engine(server: Server) -> None:
-    server.engine = False
-
-
-def freeze_idle_engine(server: Server) -> None:
-    server.engine, server.load = False, 0
-
-
-def freeze_process(server: Server) -> None:
-    server.answers, server.engine = False, False
-
-
-def fail(server: Server) -> None:
-    server.status = 500
-
-
-def refuse_key(server: Server) -> None:
-    server.status = 401
-
-
-def babble(server: Server) -> None:
-    server.garbage = True
-
-
-def idle_503(server: Server) -> None:
-    server.status, server.load = 503, 0
-
-
-def slow_down(server: Server) -> None:
-    server.seconds = 2.0
-
-
 FAULTS = [
     (refuse, 2.0, "fact", "connections are refused"),
     (vanish, 2.0, "judgement", "connects get no answer"),
     (freeze_engine, 6.0, "judgement", "wedged: no step"),
-    (freeze_idle_engine, 15.0, "judgement", "wedged:"),
-    (freeze_process, 6.0, "judgement", "no answer for"),
-    (fail, 15.0, "judgement", "HTTP 500"),
-    (refuse_key, 15.0, "judgement", "HTTP 401"),
-    (babble, 15.0, "judgement", "nonsense"),
-    (idle_503, 15.0, "judgement", "HTTP 503 though nothing runs"),
-    (slow_down, 20.0, "judgement", "slow:"),
+    (simulation.freeze_idle_engine, 12.0, "judgement", "wedged:"),
+    (simulation.freeze_process, 6.0, "judgement", "no answer for"),
+    (fail, 11.0, "judgement", "HTTP 500"),
+    (simulation.refuse_key, 11.0, "judgement", "HTTP 401"),
+    (simulation.babble, 11.0, "judgement", "nonsense"),
+    (simulation.idle_503, 11.0, "judgement", "HTTP 503 though nothing runs"),
+    (simulation.slow_down, 20.0, "judgement", "slow:"),
+    (simulation.hang, 12.0, "judgement", "takes no new work: a completion got no token in 4 s"),
+    (simulation.hang_idle, 12.0, "judgement", "wedged:"),
 ]
 
 
@@ -247,36 +55,6 @@ def test_a_fault_takes_its_replica_out_in_time_and_its_end_brings_it_back(fault,
     verdict = sim.judge.verdict("g0/r0")
     assert (verdict.health, verdict.reason, verdict.wedged_since) == ("up", "", None)
     assert verdict.since > 1e9, "slow start counts from the return"
-
-
-def stall(sim: Sim, what: str, at: float, seconds: float) -> Callable[[], None]:
-    def each() -> None:
-        still = at <= sim.now - sim.began < at + seconds
-        sim[0].engine = not still
-        sim[0].answers = not (still and what == "process")
-
-    return each
-
-
-@pytest.mark.parametrize("what", ["engine", "process"])
-@pytest.mark.parametrize("load", [0, 4])
-@pytest.mark.parametrize("offset", [x * 0.15 for x in range(70)])
-def test_a_stall_of_three_and_a_half_seconds_removes_nobody(what, load, offset):
-    sim = pool(3, settle=12)
-    sim[0].load = load
-    sim.run(30, stall(sim, what, offset, 3.5))
-    assert sim.inside() == [0, 1, 2]
-    assert [row for row in sim.changes if row[3] == "down"] == []
-
-
-@pytest.mark.parametrize("what", ["engine", "process"])
-@pytest.mark.parametrize("offset", [x * 0.15 for x in range(70)])
-def test_a_stall_of_six_seconds_in_which_nothing_is_generated_is_always_noticed(what, offset):
-    sim = pool(3, settle=12)
-    sim.run(offset + 6.5, stall(sim, what, offset, 6.0))
-    assert sim.out_after() <= offset + 6.0
-    sim.run(10)
-    assert sim.inside() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("offset", [x * 0.15 for x in range(0, 70, 5)])
@@ -442,8 +220,6 @@ def test_a_new_replica_needs_one_good_round_and_an_unknown_one_none_to_stay():
     sim = Sim(2, remembered=True)
     assert sim.inside() == [0, 1]
     assert sim.judge.verdict("g0/r0").since == 0
-    assert not sim.judge.complete_round("g0/r0")
-    assert sim.run(12).judge.complete_round("g0/r0")
 
 
 def test_memory_that_nobody_should_hold_degrades():
@@ -473,3 +249,262 @@ def test_nonsense_raises_nothing():
     sim.run(20)
     assert sim.inside() == [0, 1]
     assert sim.judge.numbers("g0/r0")["connect"] == "ok"
+
+
+# --- what the agent itself missed
+
+
+@pytest.mark.parametrize("seconds", [1.2, 6.0, 600.0])
+@pytest.mark.parametrize("members", [1, 3])
+def test_what_the_agent_slept_through_is_not_held_against_a_replica(seconds, members):
+    sim = pool(members)
+    sim.sleep(seconds).run(0.2).sleep(seconds).run(15)
+    assert sim.changes == []
+    assert sim.inside() == list(range(members))
+
+
+def test_a_host_that_was_gone_before_the_agent_slept_is_a_fact_only_after_five_seconds_awake():
+    sim = pool(2)
+    for number in range(2):
+        vanish(sim[number])
+    sim.run(3).sleep(60).run(3)
+    assert sim.inside() == [0, 1]
+    sim.run(3)
+    assert sim.inside() == []
+
+
+@pytest.mark.parametrize("fault", [refuse, vanish, freeze_engine, simulation.freeze_process, simulation.hang])
+def test_an_agent_that_woke_notices_what_broke_meanwhile(fault):
+    sim = pool()
+    fault(sim[0])
+    sim.sleep(30).mark().run(12)
+    assert sim.inside() == [1, 2, 3]
+
+
+def test_a_completion_in_which_the_agent_slept_is_not_slow():
+    sim = pool(2)
+    sim[0].load = 0
+    sim.run(15).mark()
+    began = sim.now
+    sim.now += 6
+    sim.judge.completed("g0/r0", "ok", 6.0, 200, began)
+    sim.run(5)
+    assert sim.changes == []
+
+
+# --- new work
+
+
+def test_long_prompts_before_which_a_probe_waits_are_no_hang():
+    """An engine that works on long prompts makes steps and no first token; the probe waits, and leaves the queue."""
+    sim = pool()
+    sim[0].requests_per_second = 0.0
+
+    def each() -> None:
+        long = 3 <= (sim.now - sim.began) % 14 < 12
+        sim[0].queue_seconds, sim[0].waiting = (20.0 if long else 0.0), (1 if long and sim[0].own else 0)
+
+    sim.run(120, each)
+    assert sim.inside() == [0, 1, 2, 3]
+    assert [row for row in sim.changes if row[3] == "down"] == []
+
+
+def test_one_late_completion_while_others_are_served_is_not_enough():
+    sim = pool()
+
+    def each() -> None:
+        sim[0].queue_seconds = 9.0 if sim[0].asked["complete"] <= asked + 1 else 0.0
+
+    asked = sim[0].asked["complete"]
+    sim.run(30, each)
+    assert sim[0].asked["complete"] >= asked + 3
+    assert sim.inside() == [0, 1, 2, 3]
+    assert [row for row in sim.changes if row[3] == "down"] == []
+
+
+def test_probes_are_few():
+    sim = pool(2)
+    sim[1].load = 0
+    before = [dict(sim[number].asked) for number in range(2)]
+    sim.run(300)
+    busy, idle = ({kind: sim[n].asked[kind] - before[n][kind] for kind in before[n]} for n in range(2))
+    assert busy["complete"] <= 30, "first tokens of clients show that it generates"
+    assert idle["complete"] <= 41
+    assert max(busy["scrape"], idle["scrape"]) <= 205
+    assert max(busy["connect"], idle["connect"]) <= 601
+
+
+def test_completions_of_a_pool_are_spread():
+    sim = Sim(40)
+    due = [sim.judge.due(ident).completion - sim.now for ident in sim.servers]
+    assert len({int(seconds) for seconds in due}) == 8
+    assert max(sum(int(seconds) == second for seconds in due) for second in range(8)) <= 12
+
+
+# --- full
+
+
+def test_a_pool_that_is_full_when_the_agent_starts_is_served_all_the_same():
+    for status, queue in ((503, 0.0), (200, 30.0)):
+        sim = Sim(3, remembered=False)
+        for server in sim.servers.values():
+            server.status, server.queue_seconds, server.waiting = status, queue, 20
+        sim.run(30)
+        assert sim.inside() == [0, 1, 2]
+
+
+def test_one_that_is_slow_does_not_return_because_it_is_full():
+    sim = pool()
+    simulation.slow_down(sim[0])
+    sim.run(20)
+    assert sim.inside() == [1, 2, 3]
+    sim[0].status, sim[0].waiting = 503, 20
+    sim.run(20)
+    assert sim.inside() == [1, 2, 3]
+
+
+def test_one_that_stands_still_does_not_return_because_it_is_full():
+    sim = pool()
+    freeze_engine(sim[0])
+    sim.run(10).mark()
+    sim[0].status, sim[0].waiting = 503, 20
+    sim.run(20)
+    assert sim.changes == []
+    assert sim.inside() == [1, 2, 3]
+
+
+def test_503_while_a_burst_fills_an_idle_replica_is_no_failure():
+    sim = pool(settle=15.9)
+    sim[0].load = 0
+    sim.run(3)
+    for _turn in range(3):  # the last reading says idle, the next one why
+        sim[0].load = 16
+        sim.judge.completed("g0/r0", "busy", 0.01, 503, sim.now)
+        sim.run(0.3)
+    assert sim.inside() == [0, 1, 2, 3]
+    assert {after for _at, who, _before, after in sim.changes if who == "g0/r0"} <= {"degraded", "up"}
+
+
+def test_unreadable_metrics_degrade_and_completions_decide():
+    sim = pool()
+    sim[0].readable = False
+    asked = sim[0].asked["complete"]
+    sim.run(20)
+    verdict = sim.judge.verdict("g0/r0")
+    assert (verdict.health, verdict.in_rotation, verdict.reason) == ("degraded", True, "metrics cannot be read")
+    assert sim[0].asked["complete"] - asked <= 4
+    sim[0].status = 503
+    sim.mark().run(15)
+    assert sim.out_after() <= 11
+    sim = pool()
+    sim[0].readable = sim[0].takes_new = False
+    sim.run(17)
+    assert sim.out_after() <= 16.5, "two completions, with nothing else to go by"
+
+
+# --- floor
+
+
+def test_facts_take_the_room_of_judgements():
+    sim = pool()
+    refuse(sim[3])
+    sim.run(2)
+    fail(sim[0])
+    sim.run(12)
+    assert sim.inside() == [0, 1, 2]
+    assert sim.judge.verdict("g0/r0").held
+    sim[3].connect = "ok"
+    sim.run(10)
+    assert sim.inside() == [1, 2, 3]
+
+
+def test_the_last_one_is_never_out_by_judgement():
+    sim = pool(2)
+    fail(sim[0])
+    sim.run(12)
+    assert sim.inside() == [1]
+    refuse(sim[1])
+    sim.run(1.5)
+    assert sim.inside() == [0]
+    assert sim.judge.verdict("g0/r0").held
+
+
+def test_one_that_was_held_never_left_and_needs_no_slow_start():
+    sim = pool()
+    fail(sim[0])
+    fail(sim[1])
+    sim.run(15)
+    held = next(number for number in range(2) if sim.judge.verdict(f"g{number}/r0").held)
+    since = sim.judge.verdict(f"g{held}/r0").since
+    sim[held].status = 200
+    sim.run(6)
+    assert sim.judge.verdict(f"g{held}/r0").health == "up"
+    assert sim.judge.verdict(f"g{held}/r0").since == since
+
+
+# --- return, restart, drain
+
+
+def test_one_bad_round_begins_the_return_anew():
+    sim = pool()
+    fail(sim[0])
+    sim.run(15).mark()
+    sim[0].status = 200
+    sim.run(1.6)
+    sim[0].status = 500
+    sim.run(1.2)
+    sim[0].status = 200
+    sim.run(10)
+    assert min(at for at, _who, _before, after in sim.changes if after == "up") >= 4.5
+
+
+def test_one_that_started_anew_while_drained_must_generate_before_it_is_in_rotation():
+    sim = pool(3)
+    sim.judge.administer("g0/r0", "drained")
+    refuse(sim[0])
+    sim.run(3)
+    sim[0].connect, sim[0].status = "ok", 500
+    sim.run(10)
+    sim.judge.administer("g0/r0", "active")
+    sim.run(8)
+    assert sim.inside() == [1, 2]
+    sim[0].status = 200
+    sim.run(8)
+    assert sim.inside() == [0, 1, 2]
+
+
+def test_one_that_was_well_while_drained_is_in_rotation_at_once_and_probed_at_once():
+    sim = pool(3)
+    sim.judge.administer("g0/r0", "drained")
+    sim.run(20)
+    sim.judge.administer("g0/r0", "active")
+    sim.judge.tick()
+    assert sim.inside() == [0, 1, 2]
+    assert sim.judge.due("g0/r0").completion <= sim.now
+
+
+def test_an_engine_that_started_anew_is_measured_anew():
+    sim = pool(2, settle=85)
+    sim[0].memory, sim[0].steps, sim[0].ttft_count, sim[0].ttft_sum = 9 << 30, 0.0, 0, 0.0
+    sim.run(50)
+    assert sim.changes == []
+
+
+def test_counters_of_a_balancer_that_started_anew_say_nothing():
+    sim = pool(settle=12.3)
+    sim.judge.observed("g0/r0", Observed(good=10, failed=500, failed_in_row=4))
+    sim.run(1)
+    before = sim.judge.due("g0/r0")
+    sim.judge.observed("g0/r0", Observed(good=0, failed=3, failed_in_row=3))
+    assert sim.judge.due("g0/r0") == before
+
+
+def test_changes_are_told_once_with_the_numbers_that_decided():
+    sim = pool(3)
+    freeze_engine(sim[0])
+    sim.run(8)
+    assert [row[1:] for row in sim.changes] == [("g0/r0", "up", "down")]
+    assert sim.judge.changes() == []
+    numbers = sim.judge.numbers("g0/r0")
+    assert numbers["no_step_for_seconds"] >= 3.8
+    assert numbers["metrics"]["running"] >= 4
