@@ -117,7 +117,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-playbook -i my-fleet llmops.vllm.site --tags balancers": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.status": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.status -e llmops_status_file=status.json": (_TASKS, OnHosts()),
-    'ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1/r0 -e llmops_reason="new kernel"': (
+    'ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1/r0 -e llmops_reason="maintenance"': (
         _TASKS,
         There("tests/repo/test_drain.py", "llmops_target=gpu1/r0", '"drain"', "llmops_reason="),
     ),

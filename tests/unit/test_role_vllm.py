@@ -84,7 +84,7 @@ def test_watchdog_has_the_rights_of_its_job_and_no_others() -> None:
 
 
 def test_watchdog_starts_as_its_unit_says(tmp_path: pathlib.Path, run_module: Callable[..., ModuleResult]) -> None:
-    run_module("llmops_program", {"name": "watchdog", "path": str(tmp_path / "code")})
+    run_module("host_program", {"name": "watchdog", "path": str(tmp_path / "code")})
     own = {"id": "gpu1/r0", "name": "r0", "unit": "vllm@r0.service", "pool": "chat", "url": "http://127.0.0.1:1"}
     agent = {"name": "lb1", "address": "127.0.0.1", "port": 1}
     config = {"api": 1, "agents": [agent], "replicas": [own], "run": str(tmp_path / "run")}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: llmops_program
+module: host_program
 short_description: Install a program of this collection on a host
 version_added: 0.2.0
 description:
@@ -31,7 +31,7 @@ author:
 
 EXAMPLES = r"""
 - name: Install the agent of a balancer
-  llmops.vllm.llmops_program:
+  llmops.vllm.host_program:
     name: agent
     path: /usr/local/lib/llm-agent
 """
