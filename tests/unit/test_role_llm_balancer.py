@@ -81,7 +81,9 @@ def test_all_pools_share_one_upstream_in_the_lua_form():
 @pytest.mark.parametrize("form", SPEC["llm_balancer_nginx_upstream"]["choices"])
 def test_a_full_queue_is_never_tried_elsewhere(form):
     text = render("nginx.conf.j2", llm_balancer_nginx_upstream=form)
-    assert re.findall(r"proxy_next_upstream (.*);", text) == ["error timeout http_500 http_502 non_idempotent"]
+    assert re.findall(r"proxy_next_upstream (.*);", text) == [
+        "error timeout invalid_header http_500 http_502 non_idempotent"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,14 @@ def test_a_failure_before_the_first_byte_is_tried_once_more_elsewhere(start: Cal
     assert lab.ledger()["peers"]["a"]["failed"] >= 1
 
 
+def test_an_answer_whose_head_is_no_head_is_tried_once_more_elsewhere(start: Callable[..., Lab]) -> None:
+    lab = start("ab")
+    lab.replicas.all["a"].answer = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100000 + b"\r\n\r\n"
+    modes(lab, a="raw")
+    assert lab.spread(10) == {"b": 10}
+    assert lab.ledger()["peers"]["a"]["failed"] >= 1
+
+
 def test_a_dead_replica_costs_nobody_an_answer(start: Callable[..., Lab]) -> None:
     lab = start("ab")
     lab.replicas.run(lab.replicas.close("a"))
