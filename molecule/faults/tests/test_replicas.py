@@ -64,9 +64,13 @@ def test_replica_that_does_not_generate_is_out_in_time_and_nothing_else_suffers(
     if harmful:
         assert seen.bad_elsewhere(rows, harmful) == []
         assert len([row for row in seen.bad(rows) if not row["request_id"]]) <= 20
-    else:
+    elif form == "lua":
         assert seen.bad_though_saved(rows, kinds) == []
         assert len(seen.bad(rows)) <= 2, "only before both were known to fail"
+    else:  # does not know who failed; and the price of a reload: some kept connections are reset
+        lost = seen.bad_though_saved(rows, kinds)
+        assert {row["verdict"] for row in lost} <= {"reset_before_first_byte"}
+        assert len(lost) <= len(rows) / 100, lost
 
 
 def test_slow_replica_is_out_and_comes_back_when_it_has_recovered(once: None) -> None:
