@@ -48,7 +48,8 @@ class Connect:
             code = problem.errno or errno.EINVAL
         if code in (0, errno.EINPROGRESS):
             self._timer = self._loop.call_later(limit, self._end, "timeout")
-            self._loop.add_writer(self._socket, self._connected)
+            # by number: the event loop would make a text of a socket object each time, with three calls to the kernel
+            self._loop.add_writer(self._socket.fileno(), self._connected)
         else:
             # never from within the constructor: who asks does not hold this object yet
             self._loop.call_soon(self._end, _word(code))
@@ -67,7 +68,7 @@ class Connect:
         self._on_end = None
         if self._timer is not None:
             self._timer.cancel()
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._socket.fileno())
             self._timer = None
         self._socket.close()
 

@@ -38,6 +38,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import St
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 WORKERS = "www-data"  # user of NGINX's workers
+PUBLISH_SECONDS = 1.0  # at the latest; at once when a replica or its administrative state changed
 BEAT_SECONDS = 0.1  # probes are started, and their answers judged, in this rhythm
 LOOK_SECONDS = 0.5  # at the engine
 LOOK_AGAIN_SECONDS = 0.1  # while it does not answer: it restarts within a tenth of a second
@@ -67,6 +68,7 @@ class Agent:
         self.recovery = Recovery(config.wedged_seconds, config.wedged_restarts_per_hour, state / "recovery.json")
         self._resolver = Resolver()
         self._was_in_force = False
+        self._publish_at = 0.0
 
     # --- what people and other agents ask
 
@@ -152,9 +154,13 @@ class Agent:
 
     async def _beat(self) -> None:
         self.fleet.start_due()
-        for change in self.fleet.tick():
+        changes = self.fleet.tick()
+        for change in changes:
             self.log.change(change)
-        await self.publish()
+        # what no change tells of (weights of a pool that is degraded as a whole) can wait a second
+        if changes or time.monotonic() >= self._publish_at:
+            self._publish_at = time.monotonic() + PUBLISH_SECONDS
+            await self.publish()
 
     async def _look(self) -> None:
         self.sight = await self.engine.look()
@@ -201,6 +207,7 @@ class Agent:
 
     def _merge(self, name: str, admin: Any) -> None:
         known = {member.id for member in self.membership.members}
+        self._publish_at = 0.0
         for ident in self.store.merge({ident: said for ident, said in admin.items() if ident in known}):
             intent = self.store.intent(ident)
             reason = intent.reason or f"by {intent.by}" if intent.by else "told by a peer"

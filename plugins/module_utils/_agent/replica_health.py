@@ -147,6 +147,8 @@ class ReplicaHealth:
             self.hurry(now, connect=True)
         if word in ("ok", "garbage"):
             self._reached = self._answered = now
+            if self._connect == "ok":  # an answer proves as much as a connect, and both cost
+                self._next_connect = max(self._next_connect, now + self._limits.connect_interval)
         if scrape is not None:
             self._progress(scrape, began, now)
             if self._window.keep(scrape, now):
