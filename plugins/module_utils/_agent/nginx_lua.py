@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import EngineError, Sight
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.exchange import exchange_json, over_socket
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Observed, View
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_http import exchange, over_socket
 
 SOCKET = "/run/nginx-llm/admin.sock"
 
@@ -24,8 +24,8 @@ class NginxLua:
     async def apply(self, view: View, urgent: bool) -> None:
         """Send the view; EngineError unless NGINX says that it is in force. Nothing is put off: it has no price."""
         try:
-            status, found = await exchange(over_socket(self._socket), "PUT", "/lb", view.text(), self._seconds)
-        except (OSError, ValueError) as error:
+            status, found = await exchange_json(over_socket(self._socket), "PUT", "/lb", view.text(), self._seconds)
+        except OSError as error:
             raise EngineError(f"PUT {self._socket} /lb: {error}; is nginx.service running?") from error
         if status != 200:
             raise EngineError(f"PUT {self._socket} /lb: status {status}: {str(found.get('error'))[:200]}")
@@ -36,7 +36,7 @@ class NginxLua:
     async def look(self) -> Sight:
         """Ask for the view in force, for what is in flight and for what was seen."""
         try:
-            status, found = await exchange(over_socket(self._socket), "GET", "/lb", seconds=self._seconds)
+            status, found = await exchange_json(over_socket(self._socket), "GET", "/lb", seconds=self._seconds)
             if status != 200:
                 raise ValueError(f"status {status}")
             return _sight(found)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import files, nginx_host, rotation
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import EngineError, Sight
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.exchange import exchange_json, over_tcp
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import View
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_http import exchange, over_port
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_observed import Observations
 from ansible_collections.llmops.vllm.plugins.module_utils._balancer import server_address
 
@@ -52,7 +52,7 @@ class NginxNative:
         serving: Callable[[], set[int]] = nginx_host.serving,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._uid, self._connect, self._file = uid, over_port(status_port), pathlib.Path(view_file)
+        self._uid, self._connect, self._file = uid, over_tcp("127.0.0.1", status_port), pathlib.Path(view_file)
         self._limits, self._clock = limits, clock
         self._old_generations, self._serving = old_generations, serving
         self._observations = Observations(observe_socket)
@@ -141,8 +141,8 @@ class NginxNative:
 
     async def _in_force(self) -> str | None:
         try:
-            _status, found = await exchange(self._connect, "GET", "/lb-health")
-        except (OSError, ValueError):
+            _status, found = await exchange_json(self._connect, "GET", "/lb-health")
+        except OSError:
             return None
         return str(found.get("view"))
 
@@ -153,7 +153,7 @@ class NginxNative:
         """
         try:
             self._observations.open()
-            _status, found = await exchange(self._connect, "GET", "/lb-health")
+            _status, found = await exchange_json(self._connect, "GET", "/lb-health")
             open_now = nginx_host.connections(self._uid)
         except (OSError, ValueError) as error:
             return Sight(False, exact=False, reason=f"GET http://127.0.0.1:{self._port}/lb-health: {error}")

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.exchange import exchange, over_tcp
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.wire import Answer, Listener, Request, document
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
@@ -26,7 +27,6 @@ CONNECTIONS = 64
 SECONDS = 5.0
 HEAD = 8192
 ASK_SECONDS = 2.0
-MAX_ANSWER = 8 * 1024 * 1024
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -128,30 +128,9 @@ async def ask(
     sent = nonce or new_nonce()
     where = f"{address}:{port}"
     try:
-        status, body = await asyncio.wait_for(_get(address, port, path(sent)), seconds)
-    except asyncio.TimeoutError:
-        raise PeerError(f"{where}: no answer within {seconds:g} s") from None
+        status, body = await exchange(over_tcp(address, port), "GET", path(sent), seconds=seconds)
     except OSError as problem:
         raise PeerError(f"{where}: {problem.strerror or problem}") from None
     if status != 200:
         raise PeerError(f"{where}: answered {status}: {body[:80]!r}")
     return verified(where, body, keys, sent)
-
-
-async def _get(address: str, port: int, target: str) -> tuple[int, bytes]:
-    reader, writer = await asyncio.open_connection(address, port)
-    try:
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-        data = bytearray()
-        while chunk := await reader.read(65536):
-            data += chunk
-            if len(data) > MAX_ANSWER:
-                raise OSError(f"the answer is larger than {MAX_ANSWER // 1024 // 1024} MiB")
-    finally:
-        writer.transport.abort()
-    head, _gap, body = bytes(data).partition(b"\r\n\r\n")
-    words = head.split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-        raise OSError(f"the answer is none of HTTP: {bytes(data[:40])!r}")
-    return int(words[1]), body

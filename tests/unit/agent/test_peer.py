@@ -194,7 +194,7 @@ def strange(answer: bytes) -> Any:
     ("answer", "words"),
     [
         (b"", "no answer within 0.3 s"),
-        (b"SSH-2.0-OpenSSH\r\n", "the answer is none of HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", "the answer is none of an agent"),
         (b"HTTP/1.1 500 X\r\n\r\nboom", "answered 500: b'boom'"),
     ],
