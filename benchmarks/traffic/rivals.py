@@ -100,7 +100,7 @@ def _start_router(addresses: list[str]) -> None:
     )
     workers = " ".join(f"http://{one}" for one in addresses)
     command = f"python3 -m vllm_router.launch_router --host 0.0.0.0 --port {_PORTS[ROUTER]} --policy power_of_two"
-    command += f" --log-level warn --prometheus-port 9084 --worker-urls {workers}"
+    command += f" --log-level warning --prometheus-port 9084 --worker-urls {workers}"
     sh(HOST, f"systemd-run -q --unit rival-router -p LimitNOFILE=65536 -E PYTHONPATH={_ROUTER_PLACE} {command}")
 
 
