@@ -248,4 +248,4 @@ def _times(new: float, old: float) -> str:
 
 def _sizes(samples: tuple[float, float], limits: Limits) -> str:
     new, old = (max(0.0, count) for count in samples)
-    return f"{new:.0f} requests at the new and {old:.0f} at the old, of {limits.samples} needed"
+    return f"{new:.0f} requests at the new and {old:.0f} at the old ({limits.samples} are needed)"

@@ -24,6 +24,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._canary import (
 )
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import CanaryError, counts_from, number
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_watch import Watched, look, side
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
 
 VERSION = 1  # of what is handed from call to call
 WATCHING, RECORDED = "watching", "recorded"
@@ -197,10 +198,14 @@ class Run:
         return f"; since the watch began {came.seen:.0f} requests came and {came.errors:.0f} of them failed"
 
     def glance(self) -> Outcome:
-        """One look, for check mode: whether everybody could be asked."""
-        look(self._all, self.second)
+        """One look, for check mode: whether everybody could be asked. What runs may be older than the key: no error."""
+        silent: list[str] = []
+        try:
+            look(self._all, self.second)
+            silent = [one.problem for one in self._all if one.problem]
+        except ApiError as problem:
+            silent = [str(problem)]
         there = [one.id for one in self._all if one.last is not None]
-        silent = [one.lost or one.problem for one in self._all if one.last is None]
         words = f"read once in check mode, nothing was compared: {', '.join(there) or 'nobody answered'}"
         return self._outcome(NOT_COMPARED, "; ".join([words, *silent]))
 
@@ -224,7 +229,7 @@ class Run:
         told, limits = side("record", self.old), self.wish.limits
         c = told.counts
         least = min(c.started, c.itl_count, c.answered, c.output_count - c.one_token)
-        words = f"{max(0.0, least):.0f} requests at {len(told.replicas)} replicas, of {limits.samples} needed"
+        words = f"{max(0.0, least):.0f} requests at {len(told.replicas)} replicas ({limits.samples} are needed)"
         if least >= limits.samples and self.second() >= self.wish.soak:
             return self._outcome(RECORDED, f"recorded {words}", old=told)
         if over:
