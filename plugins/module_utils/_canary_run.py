@@ -229,7 +229,8 @@ class Run:
         told, limits = side("record", self.old), self.wish.limits
         c = told.counts
         least = min(c.started, c.itl_count, c.answered, c.output_count - c.one_token)
-        words = f"{max(0.0, least):.0f} requests at {len(told.replicas)} replicas ({limits.samples} are needed)"
+        who = f"{len(told.replicas)} replica{'s' * (len(told.replicas) != 1)}"
+        words = f"{max(0.0, least):.0f} requests at {who} ({limits.samples} are needed)"
         if least >= limits.samples and self.second() >= self.wish.soak:
             return self._outcome(RECORDED, f"recorded {words}", old=told)
         if over:
