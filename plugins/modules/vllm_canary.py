@@ -13,12 +13,12 @@ description:
   - Watches replicas that were just put back with a new release, beside old replicas of the same pool, by what both
     count in their C(/metrics), and says whether the new ones are worse. Asks nothing of the engines.
   - Compared are the mean time to the first token (TTFT) without the time in the queue, the mean time between two tokens
-    (ITL), the ratio of errors and, when both sides serve the same model, the mean length of the answers. A latency is
-    worse when it is more than O(ratio) times as long B(and) longer by more than a difference. Errors are answers 5xx,
-    requests that the queue rejected, and streams that broke after HTTP 200.
+    (ITL), the ratio of errors and, when both sides serve the same model, the mean length of the answers. A mean is
+    worse only when it passes both limits, O(ratio) and the difference of its kind. Errors are answers 5xx, requests
+    that the queue rejected, and streams that broke after HTTP 200.
   - The module fails when the new replicas are worse, and at once when one of them does not answer, was started anew,
-    or has requests and makes no engine step for 30 s. RV(verdict=not_enough_traffic) is no failure and no praise
-    either, what to do then decides whoever asked.
+    or has requests and makes no engine step for 30 s. With RV(verdict=not_enough_traffic) it does not fail, but
+    nothing was shown either; the caller decides what follows.
   - Requests for a single token are taken for the completion probes of balancers and watchdogs and not counted.
   - For pools that generate text. Run it where the ports of the replicas are open, such as on a balancer.
 options:
@@ -46,7 +46,7 @@ options:
   old:
     description:
       - Replicas of the same pool that still have the old release. One that does not answer, or is started anew, is left
-        out from then on, and RV(notes) say so.
+        out from then on, and RV(notes) says so.
     type: list
     elements: dict
     default: []
@@ -68,19 +68,21 @@ options:
     type: int
     default: 100
   ratio:
-    description: A mean that is more than so many times as high may be worse.
+    description: How many times as high a mean must be, at least, to be worse. Its difference must be passed, too.
     type: float
     default: 1.5
   ttft_seconds:
-    description: ... if the TTFT differs by more than so many seconds.
+    description: Difference in TTFT that must be passed besides O(ratio), in seconds.
     type: float
     default: 0.1
   itl_seconds:
-    description: ... if the ITL differs by more than so many seconds.
+    description: Difference in ITL that must be passed besides O(ratio), in seconds.
     type: float
     default: 0.02
   output_tokens:
-    description: ... if the lengths of the answers differ, up or down, by more than so many tokens.
+    description:
+      - Difference in the length of an answer that must be passed besides O(ratio), in tokens. Shorter is as wrong as
+        longer, where the model is the same.
     type: float
     default: 20
   error_points:

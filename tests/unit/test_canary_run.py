@@ -260,6 +260,15 @@ def test_a_replica_that_ended_between_two_parts_is_noticed(lab):
     assert lab.run(watch=found.watch).compare().msg == "worse: g1 was started anew while it was watched"
 
 
+def test_answers_that_are_missing_in_several_parts_are_counted_together(lab):
+    watch = lab.run(return_after=1).compare().watch
+    lab.servers["g1"].close()
+    said = [lab.run(watch=watch, return_after=1).compare()]
+    while said[-1].verdict == "watching":
+        said.append(lab.run(watch=said[-1].watch, return_after=1).compare())
+    assert len(said) == 3 and "worse: g1 does not answer" in said[-1].msg
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
