@@ -24,7 +24,7 @@ class Limits:
     ttft_seconds: float = 0.1
     itl_seconds: float = 0.02
     error_points: float = 0.5  # percentage points
-    output_tokens: float = 20.0  # tokens of an answer, in either direction
+    output_length: float = 20.0  # tokens of an answer, in either direction
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -178,7 +178,7 @@ def _output(new: Side, old: Side, limits: Limits) -> Check:
     if min(samples) < limits.samples or lengths[0] is None or lengths[1] is None:
         return Check("output", SCARCE, *lengths, *sizes, f"whole answers to {_sizes(samples, limits)}")
     shorter, longer = sorted((lengths[0], lengths[1]))
-    worse = longer > limits.ratio * shorter and longer - shorter > limits.output_tokens
+    worse = longer > limits.ratio * shorter and longer - shorter > limits.output_length
     words = f"answers of {lengths[0]:.0f} tokens against {lengths[1]:.0f} from the same model"
     words += f" over {sizes[0]} requests at the new and {sizes[1]} at the old" if worse else ""
     return Check("output", WORSE if worse else NOT_WORSE, *lengths, *sizes, words)

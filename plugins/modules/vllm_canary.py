@@ -79,7 +79,7 @@ options:
     description: Difference in ITL that must be passed besides O(ratio), in seconds.
     type: float
     default: 0.02
-  output_tokens:
+  output_length:
     description:
       - Difference in the length of an answer that must be passed besides O(ratio), in tokens. Shorter is as wrong as
         longer, where the model is the same.
@@ -305,7 +305,7 @@ SPEC = {
     "ratio": {"type": "float", "default": 1.5},
     "ttft_seconds": {"type": "float", "default": 0.1},
     "itl_seconds": {"type": "float", "default": 0.02},
-    "output_tokens": {"type": "float", "default": 20.0},
+    "output_length": {"type": "float", "default": 20.0},
     "error_points": {"type": "float", "default": 0.5},
     "soak": {"type": "float", "default": 60.0},
     "timeout": {"type": "float", "default": 600.0},
@@ -314,7 +314,7 @@ SPEC = {
     "api_key": {"type": "str", "default": "", "no_log": True},
     "request_timeout": {"type": "float", "default": 5.0},
 }
-LIMITS = ("samples", "ratio", "ttft_seconds", "itl_seconds", "error_points", "output_tokens")
+LIMITS = ("samples", "ratio", "ttft_seconds", "itl_seconds", "error_points", "output_length")
 WISH = ("ignore", "soak", "timeout", "return_after", "interval")
 
 
