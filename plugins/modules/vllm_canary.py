@@ -68,7 +68,7 @@ options:
     type: int
     default: 100
   ratio:
-    description: How many times as high a mean must be, at least, to be worse. Its difference must be passed, too.
+    description: A mean must be more than so many times as high to be worse. Its difference must be passed, too.
     type: float
     default: 1.5
   ttft_seconds:
