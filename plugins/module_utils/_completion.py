@@ -15,7 +15,7 @@ from typing import Any, Union
 
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError, Replica, side_by_side
 
-_HOPELESS = (401, 403, 404)  # the key or the model: each further request would get the same answer
+HOPELESS = (401, 403, 404)  # the key or the model: each further request would get the same answer
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def ask_all(
         try:
             return ask(replica, model, question, min(left, request_timeout))
         except ApiError as problem:
-            if problem.kind == "refused" or problem.status in _HOPELESS:
+            if problem.kind == "refused" or problem.status in HOPELESS:
                 hopeless.append(problem)
             return problem
 
