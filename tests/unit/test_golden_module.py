@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from ansible.module_utils import basic
 from ansible_collections.llmops.vllm.plugins.module_utils import _completion
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api as api
 
@@ -102,6 +103,15 @@ def test_neither_prompt_nor_key_is_told_and_no_answer_is_masked(run_module, star
         fake.fault(fault)
         told = json.dumps(run_module("vllm_golden", args(fake, recorded=recorded_of(known))))
         assert SECRET not in told and KEY not in told
+
+
+def test_the_log_of_the_host_holds_neither_prompt_nor_answer_nor_key(run_module, monkeypatch):
+    logged = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda self, msg, log_args=None: logged.append((msg, log_args)))
+    args = {"state": "valid", "prompts": PROMPTS, "recorded": recorded_of({}), "api_key": KEY}
+    assert not run_module("vllm_golden", args).failed
+    assert "Invoked with" in logged[0][0] and "parallel" in logged[0][1]
+    assert not any(secret in str(logged) for secret in (SECRET, KEY, "'text'"))
 
 
 def recorded_of(known):
