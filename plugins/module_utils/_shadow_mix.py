@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def _lengths(line: bytes, pool: str) -> Iterator[tuple[int, int]]:
         entry = json.loads(line)
         if entry["pool"] == pool and entry["uri"] in _PATHS and entry["status"] == 200 and entry["done"] == "OK":
             # several tries leave several times in one field
-            first, whole = (float(str(entry[name]).split(",")[-1].split(":")[-1]) for name in ("ttfb", "up_rt"))
+            first, whole = (float(re.split("[,:]", str(entry[name])).pop()) for name in ("ttfb", "up_rt"))
             streamed = first <= whole / 2  # a stream has its head before its text
             sent = int(entry["sent"])
             output = (sent - _HEAD) / _EVENT if streamed else (sent - _WHOLE) / _TOKEN
