@@ -9,7 +9,8 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _canary_reading as reading
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
 
-MEASURED = json.loads((pathlib.Path(__file__).parents[1] / "fakes" / "vllm" / "metrics_0.32.json").read_text())
+TESTS = next(folder for folder in pathlib.Path(__file__).parents if folder.name == "tests")
+MEASURED = json.loads((TESTS / "fakes" / "vllm" / "metrics_0.32.json").read_text())
 PAGE = """\
 process_start_time_seconds 1.7954e+09
 vllm:num_requests_running{engine="0",model_name="m"} 3.0
