@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,15 @@ class Replica:
     def request(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> tuple[int, bytes]:
         """Status and body of one request; ApiError when there is no answer at all."""
         limit = self.timeout if timeout is None else timeout
-        where = f"{method} {self.url.rstrip('/')}{path}"
+        with self._talk(method, path, body, limit) as (response, sock):
+            return response.status, b"".join(_parts(response, sock, time.monotonic() + limit))
+
+    @contextlib.contextmanager
+    def _talk(
+        self, method: str, path: str, body: Any, limit: float
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+        """The answer to a request, whose body is still to be read; what goes wrong until the end is an ApiError."""
+        where = self.where(method, path)
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiError(f"url is {self.url!r}: give it as http://address:port", kind="broken")
@@ -75,8 +83,8 @@ class Replica:
         connection = make(parts.hostname, parts.port, timeout=limit)
         try:
             connection.request(method, parts.path.rstrip("/") + path, body=data, headers=headers)
-            response = connection.getresponse()
-            return response.status, _read(response, connection, time.monotonic() + limit)
+            sock = connection.sock  # getresponse() takes it away when the server closes after its answer
+            yield connection.getresponse(), sock
         except ConnectionRefusedError:
             raise ApiError(f"{where}: connection refused", kind="refused") from None
         except (socket.timeout, TimeoutError):
@@ -86,23 +94,41 @@ class Replica:
         finally:
             connection.close()
 
+    def where(self, method: str, path: str) -> str:
+        """What an error begins with: ``POST http://192.0.2.21:8000/v1/completions``."""
+        return f"{method} {self.url.rstrip('/')}{path}"
+
     def document(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> dict[str, Any]:
         """A JSON object; ApiError for every status but 200."""
         status, data = self.request(method, path, body, timeout)
-        where = f"{method} {self.url.rstrip('/')}{path}"
-        if status in (401, 403):
-            raise ApiError(
-                f"{where}: answered {status}: the replica does not accept the key in api_key; "
-                "give one of the keys that its release was made with",
-                status=status,
-            )
-        if status != 200:
-            raise ApiError(f"{where}: answered {status}: {error_text(data)}", status=status)
+        where = self.where(method, path)
+        _must_be_200(where, status, data)
         with contextlib.suppress(ValueError):
             document = json.loads(data)
             if isinstance(document, dict):
                 return document
-        raise ApiError(f"{where}: answered 200 without a JSON object: {_short(data)}", status=status)
+        raise ApiError(f"{where}: answered 200 without a JSON object: {printable(data)}", status=status)
+
+    def events(self, path: str, body: Any, timeout: float) -> Iterator[tuple[float, dict[str, Any]]]:
+        """The events of a stream, each with the seconds since it was asked for; ApiError unless it ends with [DONE]."""
+        where = self.where("POST", path)
+        began = time.monotonic()
+        with self._talk("POST", path, body, timeout) as (response, sock):
+            parts = _parts(response, sock, began + timeout)
+            if response.status != 200:
+                _must_be_200(where, response.status, b"".join(parts))
+            other = b""
+            for line in _lines(parts):
+                name, _colon, data = line.partition(b":")
+                if name != b"data":
+                    other = other or line
+                    continue
+                if data.strip() == b"[DONE]":
+                    return
+                yield time.monotonic() - began, _event(where, data)
+            if other:
+                raise ApiError(f"{where}: answered 200 without events: {printable(other)}", status=200)
+            raise ApiError(f"{where}: the stream ended without [DONE]", kind="broken")
 
     def models(self, timeout: float | None = None) -> list[dict[str, str]]:
         """What the replica serves: ``[{"id": ..., "root": ...}]``."""
@@ -131,7 +157,7 @@ class Replica:
         # ignore_eos: a model may end its text at once, and then nothing would have been proven
         body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
         answer = self.document("POST", "/v1/completions", body, timeout)
-        where = f"POST {self.url.rstrip('/')}/v1/completions"
+        where = self.where("POST", "/v1/completions")
         usage = answer.get("usage") or {}
         tokens = int(usage.get("completion_tokens") or 0)
         if "error" in answer or tokens < 1:
@@ -141,28 +167,59 @@ class Replica:
         return Completion(round(time.monotonic() - began, 3), tokens, str(choices[0].get("text", "")))
 
 
-def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float) -> bytes:
-    """The whole body, within the time limit of the request and a size that fits into memory."""
-    parts: list[bytes] = []
+def _must_be_200(where: str, status: int, data: bytes) -> None:
+    if status in (401, 403):
+        raise ApiError(
+            f"{where}: answered {status}: the replica does not accept the key in api_key; "
+            "give one of the keys that its release was made with",
+            status=status,
+        )
+    if status != 200:
+        raise ApiError(f"{where}: answered {status}: {error_text(data)}", status=status)
+
+
+def _parts(response: http.client.HTTPResponse, sock: socket.socket, end: float) -> Iterator[bytes]:
+    """The body as it comes, within the time limit of the request and a size that fits into memory."""
     size = 0
-    while True:
+    while not response.isclosed():  # it closes itself, and the socket, with the last byte
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
+        sock.settimeout(left)
         part = response.read1(65536)
         if not part:
-            return b"".join(parts)
+            return
         size += len(part)
         if size > MAX_ANSWER:
             raise http.client.HTTPException(f"the answer is longer than {MAX_ANSWER} bytes")
-        parts.append(part)
+        yield part
 
 
-def _short(data: bytes, limit: int = 300) -> str:
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that are not empty, as soon as they are whole."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        yield from filter(None, map(bytes.strip, whole))
+    if rest.strip():
+        yield rest
+
+
+def _event(where: str, data: bytes) -> dict[str, Any]:
+    event: Any = None
+    with contextlib.suppress(ValueError):
+        event = json.loads(data)
+    if not isinstance(event, dict):
+        raise ApiError(f"{where}: answered 200 with an event that is no JSON object: {printable(data)}", status=200)
+    if "error" in event:
+        raise ApiError(f"{where}: answered 200, but {error_text(data)}", status=200)
+    return event
+
+
+def printable(data: bytes, limit: int = 300) -> str:
+    """The beginning of a foreign text in one line, fit for a terminal."""
     text = " ".join(data.decode("utf-8", "replace").split())
-    text = "".join(character if character.isprintable() else "?" for character in text)  # it goes to a terminal
+    text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
@@ -173,8 +230,8 @@ def error_text(data: bytes) -> str:
         found = document.get("error", document)
         message = found.get("message") if isinstance(found, dict) else found
         if message:
-            return _short(str(message).encode())
-    return _short(data) or "(empty body)"
+            return printable(str(message).encode())
+    return printable(data) or "(empty body)"
 
 
 # --- metrics -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,158 @@
+"""The rules of the canary: what is worse, what is not, and what cannot be said."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.llmops.vllm.plugins.module_utils._canary import Limits, Model, Side, errors, judge, notes
+from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import CanaryError, Counts
+
+LLAMA = Model("llama", "6f6073b42301", "/srv/models/llama/6f6")
+TOKENS = 50
+
+
+def side(label="new", requests=200, model=LLAMA, ttft=0.2, itl=0.02, queue=0.0, errors=0, **more):
+    """A side whose requests had these means; every request has 50 tokens, unless told otherwise."""
+    counts = {"ttft_sum": (ttft + queue) * requests, "ttft_count": requests, "queue_sum": queue * requests}
+    counts |= {"queue_count": requests, "itl_sum": itl * requests * 49, "itl_count": requests * 49}
+    counts |= {"output_sum": TOKENS * requests, "output_count": requests, "served": requests - errors}
+    counts |= {"failed": errors, "length": requests, "prompt_sum": 100 * requests, "prompt_count": requests}
+    return Side(label, Counts(**{**counts, **more}), model)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "verdict", "words"),
+    [
+        ({}, {}, "not_worse", "TTFT 200 ms against 200 ms over 200 requests at the new and 200 at the old"),
+        # both must be passed, the ratio and the difference
+        ({"ttft": 0.29}, {}, "not_worse", "TTFT 290 ms"),
+        ({"ttft": 0.32}, {}, "worse", "worse: TTFT 320 ms against 200 ms (1.6 times, 120 ms more) over 200 requests"),
+        ({"ttft": 0.15}, {"ttft": 0.05}, "not_worse", ""),
+        ({"ttft": 0.16}, {"ttft": 0.05}, "worse", "3.2 times, 110 ms more"),
+        ({"ttft": 1.4}, {"ttft": 1.0}, "not_worse", ""),
+        ({"itl": 0.035}, {}, "not_worse", "ITL 35 ms against 20 ms"),
+        ({"itl": 0.045}, {}, "worse", "worse: ITL 45 ms against 20 ms (2.2 times, 25 ms more)"),
+        ({"itl": 0.1}, {"itl": 0.07}, "not_worse", ""),
+        # the queue is the pool's load, not the release's speed
+        ({"queue": 3.0}, {}, "not_worse", "TTFT 200 ms against 200 ms"),
+        ({"ttft": 0.4, "queue": 0.0}, {"queue": 3.0}, "worse", "TTFT 400 ms against 200 ms"),
+        # errors, in percentage points
+        ({"errors": 1}, {}, "not_worse", "errors 1 of 200 against 0 of 200"),
+        ({"errors": 2}, {}, "worse", "worse: errors 2 of 200 against 0 of 200 (1.00 % against 0.00 %)"),
+        ({"errors": 12}, {"errors": 11}, "not_worse", ""),
+        ({"error": 2}, {}, "worse", "errors 2 of 200"),
+        ({"requests": 1000, "rejected": 4, "failed": 4}, {}, "not_worse", "errors 4 of 1004"),
+        ({"rejected": 3}, {}, "worse", "errors 3 of 200"),
+        # samples
+        ({"requests": 100}, {"requests": 100}, "not_worse", "over 100 requests at the new and 100 at the old"),
+        (
+            {"requests": 99, "ttft": 9.0},
+            {},
+            "not_enough_traffic",
+            "not enough traffic: first tokens of 99 requests at the new and 200 at the old (100 are needed); answers",
+        ),
+        ({}, {"requests": 30}, "not_enough_traffic", "200 requests at the new and 30 at the old"),
+        ({"requests": 0}, {"requests": 0}, "not_enough_traffic", "0 requests at the new and 0 at the old"),
+        # faster is not worse
+        ({"ttft": 0.02, "itl": 0.002}, {"errors": 50}, "not_worse", "TTFT 20 ms against 200 ms"),
+        # worse in one thing is worse, whatever cannot be told of the others
+        ({"requests": 50, "failed": 60}, {}, "worse", "errors 60 of 110"),
+        # lengths of the same model
+        ({"output_sum": 200 * 20}, {}, "worse", "worse: answers of 20 tokens against 50 from the same model over 200"),
+        ({"output_sum": 200 * 90}, {}, "worse", "answers of 90 tokens against 50"),
+        ({"output_sum": 200 * 70}, {}, "not_worse", "answers of 70 tokens against 50"),
+        ({"output_sum": 200 * 5}, {"output_sum": 200 * 20}, "not_worse", ""),
+    ],
+)
+def test_verdict(new, old, verdict, words):
+    found = judge(side(**new), side("old", **old), Limits())
+    assert found.verdict == verdict, found
+    assert words in found.words
+
+
+@pytest.mark.parametrize(
+    ("model", "result", "words"),
+    [
+        (Model("llama", "ffffffffffff", "/srv/models/llama/6f6"), "not_compared", "lengths of different models"),
+        (Model("llama", "6f6073b42301", "/elsewhere"), "worse", "from the same model"),
+        (Model("llama", "", "/srv/models/llama/6f6"), "worse", "from the same model"),
+        (Model("llama", "", "/srv/models/llama/fff"), "not_compared", "lengths of different models"),
+        (Model("llama"), "not_compared", "do not tell whether they are the same"),
+        (None, "not_compared", "do not tell whether they are the same"),
+    ],
+)
+def test_lengths_are_compared_for_the_same_model_only(model, result, words):
+    new, old = side(model=model, output_sum=200 * 5000), side("old")
+    found = judge(new, old, Limits())
+    assert found.checks[-1].result == result
+    assert found.verdict == ("worse" if result == "worse" else "not_worse")
+    assert words in found.checks[-1].words
+    assert any(words in note for note in notes(new, old, Limits())) == (result == "not_compared")
+
+
+def test_limits_are_options():
+    new, old = side(ttft=0.4, itl=0.05, errors=4), side("old")
+    wide = Limits(ttft_seconds=0.3, itl_seconds=0.1, error_points=2.5)
+    assert judge(new, old, wide).verdict == "not_worse"
+    assert judge(new, old, Limits(ratio=3, error_points=2.5)).verdict == "not_worse"
+    assert judge(new, old, Limits(samples=500)).verdict == "not_enough_traffic"
+
+
+def test_probes_for_one_token_are_no_samples():
+    """A hundred clients' requests are needed, and a slow first token must not drown among quick probes."""
+    probes = {"one_token": 150, "ttft_count": 200, "output_count": 200, "served": 200}
+    assert judge(side(**probes), side("old"), Limits()).checks[0].samples_new == 50
+    assert judge(side(**probes), side("old"), Limits()).verdict == "not_enough_traffic"
+    drowned = judge(side(requests=320, one_token=200, output_sum=200 + 120 * 50), side("old"), Limits())
+    assert drowned.verdict == "not_enough_traffic"
+    assert "120 requests among 200 probes for one token" in drowned.words
+    enough = side(requests=320, one_token=120, output_sum=120 + 200 * 50)
+    assert judge(enough, side("old"), Limits()).verdict == "not_worse"
+    assert enough.figures()["output_tokens"] == 50
+
+
+def test_errors_alone_can_be_judged_before_the_rest():
+    silent = side(requests=0, failed=100)
+    assert errors(silent, side("old"), Limits()).result == "worse"
+    assert errors(side(requests=0, failed=99), side("old"), Limits()).result == "not_enough_traffic"
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ({"prompt_sum": 200 * 400}, "prompts of 400 tokens against 100: their TTFT is that of different work"),
+        (
+            {"cache_queries": 1000, "cache_hits": 100},
+            "10 % of the prompt tokens came from the prefix cache against 80 %",
+        ),
+        ({"refused": 50}, "50 of 250 requests were refused as the client's fault (4xx) against 0 of 200"),
+        ({"length": 20, "stop": 180}, "90 % of the answers ended with stop against 0 %"),
+    ],
+)
+def test_notes_tell_what_decides_nothing(new, words):
+    new, old = side(**new), side("old", cache_queries=1000, cache_hits=800)
+    assert judge(new, old, Limits()).verdict == "not_worse"
+    assert any(words in note for note in notes(new, old, Limits()))
+    assert list(notes(old, old, Limits())) == []
+
+
+def test_figures_for_people():
+    figures = side(errors=3, queue=1.0, one_token=20, refused=2, cache_queries=10, cache_hits=5).figures()
+    assert (figures["requests"], figures["one_token_requests"], figures["refused"]) == (180, 20, 2)
+    assert (figures["ttft"], figures["queue"], figures["itl"]) == (0.2, 1.0, 0.02)
+    assert (figures["answered"], figures["errors"], figures["error_percent"]) == (180, 3, 1.667)
+    assert figures["cached_percent"] == 50.0
+    assert figures["finished"] == {"stop": 0, "length": 200, "abort": 0, "error": 0, "repetition": 0}
+    assert side(requests=0).figures()["ttft"] is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"samples": 0}, "samples is 0, needed is 1 or more"),
+        ({"ratio": 0.5}, "ratio is 0.5, needed is 1 or more"),
+        ({"error_points": -1}, "error_points is -1, needed is 0 or more"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limits, words):
+    with pytest.raises(CanaryError, match=words):
+        Limits(**limits)
