@@ -18,7 +18,7 @@ from tests.traffic.fleet import SERVERS, await_that, holder, sh
 
 _STREAMS, _TOKENS, _STEP_SECONDS = 1000, 90, 1.0
 _OPENING_SECONDS, _WINDOW_SECONDS = 30, 30
-_REQUESTS, _WORKERS = 5000, 16
+_REQUESTS, _WORKERS = 5000, 128
 _COST = """
 set -e
 pids=$(cat /sys/fs/cgroup/*/$G/cgroup.procs /sys/fs/cgroup/$G/cgroup.procs 2>/dev/null | sort -u)
