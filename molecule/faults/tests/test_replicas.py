@@ -102,7 +102,9 @@ def test_pool_that_is_full_as_a_whole_keeps_its_replicas_and_answers_503(once: N
     with under_load("--rate", "25", "--tokens", "50-60") as results:
         time.sleep(15)  # the time in which nothing may happen
     assert seen.removals(begin) == {name: [] for name in BALANCERS}
-    assert {row["verdict"] for row in results[0].rows} == {"good", "http_503"}
+    # sse_error: vLLM's own refusal of a stream whose head it had sent before it found the queue full
+    verdicts = {row["verdict"] for row in results[0].rows}
+    assert {"good", "http_503"} <= verdicts <= {"good", "http_503", "sse_error"}
 
 
 def test_short_stalls_remove_nobody(once: None) -> None:
