@@ -29,6 +29,7 @@ class Limits:
     latency_eject: float = 1.0
     latency_factor: float = 3.0  # times the median of the others
     latency_window: float = 10  # over which the first tokens are averaged
+    latency_latest: float = 2  # the part of it that must be slow, too, before a replica leaves
     latency_samples: int = 3  # below which the average says nothing
     latency_evaluations: int = 3  # in a row, a second apart, before a slow replica leaves
     max_out_percent: float = 34  # of a pool, that judgements may take out; one at least where there are two or more

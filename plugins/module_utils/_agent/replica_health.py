@@ -346,7 +346,9 @@ class ReplicaHealth:
         self._slow_at = now
         if self.bad is not None or self.latency is None or self.scrape is None:
             return
-        if self.scrape.waiting > 0 or self.latency <= limit:
+        # Who waited through one stall stays in the average for the whole window: it must go on to be slow.
+        latest = self._window.latest(self._limits.latency_latest)
+        if self.scrape.waiting > 0 or self.latency <= limit or (latest is not None and latest <= limit):
             self._slow = 0
             return
         self._slow += 1

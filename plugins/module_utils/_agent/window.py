@@ -40,11 +40,19 @@ class Window:
 
     def latency(self) -> float | None:
         """Mean seconds to the first token without the queue; None where too few requests came."""
-        if len(self._readings) < 2:
+        return self._mean(self._readings[0][1], self._limits.latency_samples) if self._readings else None
+
+    def latest(self, seconds: float) -> float | None:
+        """The same over the readings of the last seconds alone, where any request got its first token in them."""
+        if not self._readings:
             return None
-        first, last = self._readings[0][1], self._readings[-1][1]
+        since = self._readings[-1][0] - seconds
+        return self._mean(next(scrape for at, scrape in self._readings if at >= since), 1)
+
+    def _mean(self, first: Scrape, samples: int) -> float | None:
+        last = self._readings[-1][1]
         count, queued = last.ttft_count - first.ttft_count, last.queue_count - first.queue_count
-        if count < self._limits.latency_samples:
+        if count < samples:
             return None
         queue = (last.queue_sum - first.queue_sum) / queued if queued > 0 else 0.0
         return max(0.0, (last.ttft_sum - first.ttft_sum) / count - max(0.0, queue))

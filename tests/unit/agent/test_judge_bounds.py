@@ -104,6 +104,31 @@ def test_a_stall_of_six_seconds_in_which_nothing_is_generated_is_always_noticed(
         assert sim.inside() == [1], f"begun at {moment:.2f} s"
 
 
+@pytest.mark.parametrize("before", [0.5, 1.5, 3.0])
+def test_a_stall_right_after_load_began_removes_nobody(before):
+    """Who came during the stall waited up to 3.5 s, and no good answers of before make up for it in the average."""
+    for moment in MOMENTS[::10]:
+        sim = begun_at(moment, idle=True, count=3)
+        ended = False
+
+        def each(sim: Sim = sim) -> None:
+            nonlocal ended
+            second = sim.now - sim.began
+            still = before <= second < before + 3.5
+            for number in range(3):
+                sim[number].load = 4
+            sim[0].engine = not still
+            if second >= before + 3.5 and not ended:
+                ended = True
+                sim[0].requests_per_second = 1.0  # its requests run on, so the balancers send new ones elsewhere
+                for waited in range(14):
+                    sim[0].ttft_count += 1
+                    sim[0].ttft_sum += 0.05 + waited / 4
+
+        sim.run(20, each)
+        assert [row for row in sim.changes if row[3] in OUT] == [], f"begun at {moment:.2f} s"
+
+
 @pytest.mark.parametrize("stalling", [1, 3])
 def test_ten_minutes_of_stalls_under_bursty_load_remove_nobody(stalling):
     dice, sim = random.Random(stalling), begun_at(0, count=3)
