@@ -32,7 +32,7 @@ class ApiError(LlmopsError):
     def __init__(self, message: str, *, status: int = 0, kind: str = "answer") -> None:
         super().__init__(message)
         self.status = status
-        self.kind = kind  # refused, timeout, broken (connection), answer (an HTTP status or a body)
+        self.kind = kind  # url (is none), refused, timeout, broken (connection), answer (an HTTP status or a body)
 
 
 def revision_alias(model: str, revision: str) -> str:
@@ -71,7 +71,7 @@ class Replica:
         where = self.where(method, path)
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ApiError(f"url is {self.url!r}: give it as http://address:port", kind="broken")
+            raise ApiError(f"url is {self.url!r}: give it as http://address:port", kind="url")
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"Connection": "close"}
         if self.api_key:
