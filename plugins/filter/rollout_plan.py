@@ -36,4 +36,5 @@ class FilterModule:
             "rollout_below": _below,
             "rollout_identity": _rollout_run.identity,
             "rollout_dead": _rollout_run.dead,
+            "rollout_steps": _rollout_run.steps,
         }

@@ -81,7 +81,7 @@ def _share(name: str, value: Any, least: int) -> Share:
     if (match := re.fullmatch(r"(\d{1,3})\s*%", text)) and least <= int(match[1]) <= 100:
         return int(match[1]) / 100
     raise OptionError(
-        f"llmops_rollout_{name} has {value!r}: a number of replicas from {least} on, or a share such as '25%', is wanted"
+        f"llmops_rollout_{name} has {value!r}: a number of replicas from {least} on, or a share like '25%', is wanted"
     )
 
 

@@ -111,23 +111,25 @@ def _by_pool(plan: Plan, pool: str, members: Sequence[Known], wanted: set[str], 
     if problem := capacity_problem(pool, members, chosen, options):
         plan.problems.append(problem)
         return
-    first = len(plan.entries) and plan.entries[-1]["batch"]
+    first, action = len(plan.entries) and plan.entries[-1]["batch"], plan.action
     waiting = [one for one in chosen if goals[one.id] is not None]
-    shown = False  # the canary is the first that serves with another release, and its repair may be that
+    shown = action != "update"  # whether there was a canary: the first one with a release that is not proven
     for number, batch in enumerate(batches(members, chosen, options), first + 1):
-        switching = [one for one in batch if goals[one.id] is not None]
+        unproven = [one for one in batch if goals[one.id] is not None or not one.verified]
         waiting = [one for one in waiting if one not in batch]
-        canary = bool(switching) and not shown
+        canary = bool(unproven) and not shown
         shown = shown or canary
-        old = [one for one in members if one.in_rotation and one not in batch and _is_old(one, goals, waiting)]
+        others = [one for one in members if one not in batch and one.in_rotation]
+        # the last ones are compared with those that were proven before them
+        old = [one for one in others if _is_old(one, goals, waiting)] or others
         for one in batch:
             goal = goals[one.id]
-            switch = goal is not None
+            entry = _entry(one.id, one.host, number, [_member(one, goal, action)], canary and one in unproven)
             plan.entries.append(
                 {
-                    **_entry(one.id, one.host, number, [_member(one, goal, action=plan.action)], canary and switch),
+                    **entry,
                     "beside": [other.id for other in batch],
-                    "old": [{"id": other.id, "url": other.url} for other in old] if switch else [],
+                    "old": [{"id": other.id, "url": other.url} for other in old],
                     "differences": [dict(row) for row in goal.differences] if goal else [],
                 }
             )

@@ -15,7 +15,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,17 @@ def dead(holders: Iterable[str]) -> list[str]:
     Of a run on another machine nothing is known; its leases end by themselves.
     """
     return [holder for holder in holders if is_rollout(holder) and _over(holder.rsplit(" ", 1)[-1])]
+
+
+def steps(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return ``name`` and ``seconds`` of each step, from the moments ``at`` which they began; the last only ends them.
+
+    A step that came twice, as when a replica was drained anew on the way back, is there twice.
+    """
+    return [
+        {"name": str(one["name"]), "seconds": round(float(after["at"]) - float(one["at"]), 1)}
+        for one, after in zip(marks, marks[1:])
+    ]
 
 
 def _over(process: str) -> bool:
