@@ -216,7 +216,7 @@ def _by_host(plan: Plan, by_pool: Mapping[str, Sequence[Known]], wanted: set[str
         members_of = [_member(one, None, action="reboot") for one in taken]
         plan.entries.append(
             {
-                **_entry(host, host, len(plan.entries) + 1, members_of, canary=False),
+                **_entry(f"{host}/*", host, len(plan.entries) + 1, members_of, canary=False),
                 "beside": [one.id for one in taken],
                 "old": [],
                 "differences": [],

@@ -300,7 +300,7 @@ def reboot(fleet: Fleet, **options: Any) -> dict[str, Any]:
 
 def test_reboot_takes_a_host_with_all_its_replicas_one_host_at_a_time() -> None:
     found = reboot(two_pools_on_each_host())
-    assert [entry["id"] for entry in found["entries"]] == ["gpu1", "gpu2", "gpu3"]
+    assert [entry["id"] for entry in found["entries"]] == ["gpu1/*", "gpu2/*", "gpu3/*"]
     assert found["serial"] == [1, 1, 1]
     first = found["entries"][0]
     assert [member["id"] for member in first["members"]] == ["gpu1/r0", "gpu1/r1"]
