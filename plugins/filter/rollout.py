@@ -33,7 +33,7 @@ class FilterModule:
             "rollout_records": _records,
             "rollout_summary": _rollout_summary.summary,
             "rollout_metrics": _rollout_metrics.metrics,
-            "rollout_metrics_running": _rollout_metrics.running,
+            "rollout_metrics_running": _rollout_metrics.progress,
             "rollout_step_times": _rollout_times.step_times,
             "rollout_estimate": _rollout_times.estimate,
         }

@@ -12,7 +12,6 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.exposition impo
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout_reading import (
     entries,
     mapping,
-    mappings,
     number,
     readable,
     steps,
@@ -26,8 +25,8 @@ LAST = {
     "llmops_rollout_last_start_timestamp_seconds": "When the last rollout of the pool began, in seconds since 1970.",
     "llmops_rollout_last_end_timestamp_seconds": "When the last rollout of the pool ended, in seconds since 1970.",
     "llmops_rollout_last_duration_seconds": "How long the last rollout of the pool took, with the other pools in it.",
-    "llmops_rollout_last_result": "1 when the last rollout did all of the pool or had nothing to do, 0 when it did not.",
-    "llmops_rollout_replicas": "Replicas, or hosts at a reboot, of the pool in its last rollout, by how it ended there.",
+    "llmops_rollout_last_result": "1 when the last rollout did all of the pool or had nothing to do, else 0.",
+    "llmops_rollout_replicas": "Replicas (at a reboot: hosts) of the pool in its last rollout, by outcome.",
     "llmops_rollout_rollbacks": "Those of them that had to go back, whether that worked or not.",
     "llmops_rollout_step_seconds": "How long a step took in the last rollout, over all replicas of the pool.",
     "llmops_rollout_step_longest_seconds": "How long a step took at the replica where it took longest.",
@@ -51,13 +50,13 @@ def metrics(records: Iterable[Any], pool: str = "") -> str:
     return _text(LAST, [sample for name in sorted(last) if pool in ("", name) for sample in _last(last[name], name)])
 
 
-def running(run: Mapping[str, Any], runs: bool) -> str:
+def progress(run: Mapping[str, Any], running: bool) -> str:
     """Return the text that says whether this rollout runs."""
     samples: list[Sample] = []
     for pool in texts(run.get("pools")):
         labels = {"pool": pool, "action": str(run.get("action"))}
-        samples.append(("llmops_rollout_in_progress", labels, int(runs)))
-        if runs:
+        samples.append(("llmops_rollout_in_progress", labels, int(running)))
+        if running:
             began = timestamp(run.get("started"))
             samples.append(("llmops_rollout_in_progress_start_timestamp_seconds", labels, began))
     return _text(RUNNING, samples)
@@ -69,7 +68,7 @@ def _last(record: Mapping[str, Any], pool: str) -> Iterator[Sample]:
     yield "llmops_rollout_last_end_timestamp_seconds", labels, timestamp(record.get("finished"))
     yield "llmops_rollout_last_duration_seconds", labels, number(record.get("seconds"))
     ended = mapping(record.get("pool_outcomes")).get(pool)
-    yield "llmops_rollout_last_result", labels, int(ended in (DONE, NOTHING))
+    yield "llmops_rollout_last_result", labels, None if ended is None else int(ended in (DONE, NOTHING))
     own = entries(record, pool)
     for outcome in OUTCOMES:
         found = sum(entry.get("outcome") == outcome for entry in own)

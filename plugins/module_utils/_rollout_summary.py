@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -95,7 +96,7 @@ def _next(record: Mapping[str, Any]) -> Iterator[str]:
     outcomes = {entry["outcome"] for entry in record["entries"]}
     broken = bool(outcomes & {FAILED, ROLLED_BACK})
     # a release that failed is refused until somebody says that the cause is mended
-    retry = {f"{OPTION}retry": True} if broken and record["action"] == "update" else {}
+    retry = {f"{OPTION}retry": "true"} if broken and record["action"] == "update" else {}
     asked = {name: value for name, value in record["options"].items() if name.startswith(OPTION) and _given(value)}
     words = ["ansible-playbook", f"llmops.vllm.{_PLAYBOOKS.get(record['action'], record['action'])}"]
     for name, value in {**asked, **retry}.items():
@@ -109,6 +110,5 @@ def _given(value: Any) -> bool:
 
 
 def _extra(name: str, value: Any) -> str:
-    if value is True:
-        return f"{name}=true"
-    return f"{name}={value}" if isinstance(value, (str, int, float)) else json.dumps({name: value})
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./,:@+-]+", value)  # spaces would part it in two
+    return f"{name}={value}" if plain else json.dumps({name: value})

@@ -35,8 +35,8 @@ def step_times(found: Iterable[Any], action: str) -> dict[str, Any]:
             for group, measured in _measured(record).items():
                 times[group] = {**measured, **times[group]}
     pools = dict.fromkeys(pool for pool, _part in times if pool)
-    by_pool = {pool: {part: times[pool, part] for part in (_CANARY, _OTHERS) if (pool, part) in times} for pool in pools}
-    return {"steps": times.get(("", ""), {}), "pools": by_pool}
+    parts = {pool: {part: times[pool, part] for part in (_CANARY, _OTHERS) if (pool, part) in times} for pool in pools}
+    return {"steps": times.get(("", ""), {}), "pools": parts}
 
 
 def _measured(record: Mapping[str, Any]) -> dict[tuple[str, str], Times]:
@@ -69,9 +69,10 @@ def estimate(times: Mapping[str, Any], batches: Iterable[Mapping[str, Any]]) -> 
     total: Times = {}
     guessed = []
     for planned in batches:
-        own = mapping(mapping(times.get("pools")).get(planned.get("pool")))
+        pool = str(planned.get("pool"))
+        own = mapping(mapping(times.get("pools")).get(pool))
         if not own:
-            guessed.append(str(planned.get("pool")))
+            guessed.append(pool)
         canary = own.get(_CANARY) or own.get(_OTHERS) or times["steps"]
         others = own.get(_OTHERS) or canary
         sizes = [size for size in planned.get("batches") or [] if count(size)]
@@ -87,7 +88,9 @@ def duration(seconds: float | None) -> str:
     """Return seconds as a person says them."""
     if seconds is None:
         return "an unknown time"
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

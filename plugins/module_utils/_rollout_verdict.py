@@ -29,9 +29,10 @@ def trimmed(result: Any) -> dict[str, Any] | None:
     verdict = str(told.get("verdict") or "failed")
     checks = list(mappings(told.get("checks")))
     reasons = [str(check.get("words")) for check in checks if check.get("result") == verdict and check.get("words")]
+    message = short(told.get("msg")).removeprefix(f"{verdict.replace('_', ' ')}: ")
     return {
         "verdict": verdict,
-        "reasons": [short(reason) for reason in dict.fromkeys(reasons)] or [short(told.get("msg"))],
+        "reasons": [short(reason) for reason in dict.fromkeys(reasons)] or [message],
         "samples": {side: count(mapping(told.get(side)).get("requests")) for side in ("new", "old")},
         "checks": [{name: check.get(name) for name in _CHECK} for check in checks],
         "seconds": number(told.get("elapsed")),
