@@ -1,4 +1,4 @@
-"""Reads texts of metrics as strictly as Prometheus and the textfile collector do, with the rules of promtool's linter."""
+"""Reads texts of metrics as strictly as Prometheus and its textfile collector do, with rules of promtool's linter."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._rollout_reading impor
     texts,
     timestamp,
 )
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_record import DONE, NOTHING, OUTCOMES
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout_record import DONE, NOTHING, OUTCOMES, ROLLED_BACK
 
 # The last rollout of each pool; the samples are made below. All are gauges: they tell of one rollout, and start anew.
 LAST = {
@@ -27,7 +27,7 @@ LAST = {
     "llmops_rollout_last_duration_seconds": "How long the last rollout of the pool took, with the other pools in it.",
     "llmops_rollout_last_result": "1 when the last rollout did all of the pool or had nothing to do, else 0.",
     "llmops_rollout_replicas": "Replicas (at a reboot: hosts) of the pool in its last rollout, by outcome.",
-    "llmops_rollout_rollbacks": "Those of them that had to go back, whether that worked or not.",
+    "llmops_rollout_rollbacks": "Replicas of the pool that its last rollout had to send back, even in vain.",
     "llmops_rollout_step_seconds": "How long a step took in the last rollout, over all replicas of the pool.",
     "llmops_rollout_step_longest_seconds": "How long a step took at the replica where it took longest.",
     "llmops_rollout_requests_seen": "Requests of clients that were counted while the pool was rolled.",
@@ -77,7 +77,8 @@ def _last(record: Mapping[str, Any], pool: str) -> Iterator[Sample]:
     for entry in own:
         for step, seconds in steps(entry).items():
             took.setdefault(step, []).append(seconds)
-    yield "llmops_rollout_rollbacks", labels, len(took.get("go_back", []))
+    back = sum(entry.get("outcome") == ROLLED_BACK or "go_back" in steps(entry) for entry in own)
+    yield "llmops_rollout_rollbacks", labels, back
     for step, values in took.items():
         yield "llmops_rollout_step_seconds", {**labels, "step": step}, sum(values)
         yield "llmops_rollout_step_longest_seconds", {**labels, "step": step}, max(values)

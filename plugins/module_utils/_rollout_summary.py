@@ -101,7 +101,7 @@ def _next(record: Mapping[str, Any]) -> Iterator[str]:
     words = ["ansible-playbook", f"llmops.vllm.{_PLAYBOOKS.get(record['action'], record['action'])}"]
     for name, value in {**asked, **retry}.items():
         words += ["-e", shlex.quote(_extra(name, value))]
-    why = "Mend the cause, then run" if broken else "What is untouched is done by"
+    why = "mend the cause, then run" if broken else "what is untouched is done by"
     yield f"Next: {why}: {' '.join(words)}"
 
 

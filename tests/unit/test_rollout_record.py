@@ -256,15 +256,15 @@ def test_summary_of_a_failure_ends_with_what_to_do() -> None:
         "LEFT DRAINED, clients do not reach it: gpu3/r0",
         "    The next rollout mends it. To put it back by hand, once it answers:",
         "    ansible-playbook llmops.vllm.undrain -e llmops_target=gpu3/r0",
-        "Next: Mend the cause, then run: ansible-playbook llmops.vllm.rollout -e llmops_rollout_retry=true",
+        "Next: mend the cause, then run: ansible-playbook llmops.vllm.rollout -e llmops_rollout_retry=true",
     ]
 
 
 @pytest.mark.parametrize(
     ("action", "outcome", "options", "command"),
     [
-        ("rollback", "failed", {}, "Mend the cause, then run: ansible-playbook llmops.vllm.rollback"),
-        ("update", "untouched", {}, "What is untouched is done by: ansible-playbook llmops.vllm.rollout"),
+        ("rollback", "failed", {}, "mend the cause, then run: ansible-playbook llmops.vllm.rollback"),
+        ("update", "untouched", {}, "what is untouched is done by: ansible-playbook llmops.vllm.rollout"),
         (
             "update",
             "failed",
