@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 PROPERTIES = (
-    "LoadState,ActiveState,SubState,NRestarts,MainPID,ExecMainStatus,ExecMainCode,Result,InvocationID,Job,ControlGroup,"
+    "Id,LoadState,ActiveState,SubState,NRestarts,MainPID,ExecMainStatus,ExecMainCode,Result,InvocationID,Job,Slice,ControlGroup,"
     "TimeoutStopUSec,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic,InactiveEnterTimestampMonotonic"
 )
 HIDDEN = "VALUE_HIDDEN"
@@ -54,7 +54,7 @@ class UnitState:
     result: str = ""
     invocation: str = ""
     job: int = 0  # that systemd has still to finish; 0 is none
-    control_group: str = ""
+    control_group: str = ""  # where its processes are, also those that it left when it stopped
     stop_seconds: float = _STOP_SECONDS  # after which systemd kills what a stop has left
     # seconds of the monotonic clock; 0 is never
     active_until: float = 0.0
@@ -70,6 +70,16 @@ class UnitState:
     def down(self) -> bool:
         """Whether no process runs and none is about to be started for the first time."""
         return self.active in ("inactive", "failed") or self.restarting
+
+    @property
+    def started(self) -> bool:
+        """Whether its process runs or is about to."""
+        return not self.down and self.active != "deactivating"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing runs, and systemd has nothing in mind with it."""
+        return self.active in ("inactive", "failed") and not self.job
 
     @property
     def restarting(self) -> bool:
@@ -140,12 +150,19 @@ def parse_show(unit: str, text: str) -> UnitState:
         result=values.get("Result", ""),
         invocation=values.get("InvocationID", ""),
         job=number("Job"),
-        control_group=values.get("ControlGroup", ""),
+        # systemd lets go of the group of a stopped unit even if a process is left there
+        control_group=values.get("ControlGroup") or _group(values.get("Slice", ""), values.get("Id", unit)),
         stop_seconds=span(values.get("TimeoutStopUSec", "")),
         active_until=number("ActiveExitTimestampMonotonic") / 1e6,
         inactive_until=number("InactiveExitTimestampMonotonic") / 1e6,
         inactive_since=number("InactiveEnterTimestampMonotonic") / 1e6,
     )
+
+
+def _group(name: str, unit: str) -> str:
+    """``system-vllm.slice`` -> ``/system.slice/system-vllm.slice/<unit>``."""
+    parts = name[: -len(".slice")].split("-") if name.endswith(".slice") else []
+    return "".join(f"/{'-'.join(parts[: at + 1])}.slice" for at in range(len(parts))) + f"/{unit}" if parts else ""
 
 
 def span(text: str) -> float:

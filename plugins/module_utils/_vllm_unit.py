@@ -116,8 +116,8 @@ class Change:
 
     def foresee(self) -> Outcome:
         """What would be done, for check mode, in which the unit may not be there yet."""
-        there = self._is_stopped or not self._before.exists if self.wish.state == "stopped" else self._is_started
-        self._changed = not there
+        stopped = self._before.stopped or not self._before.exists
+        self._changed = not (stopped if self.wish.state == "stopped" else self._before.started)
         words = f"would be {self.wish.state}" if self._changed else "nothing would be done"
         outcome = self._outcome(f"{self._before.words()}: {words}", done=True)
         outcome.after = _FORESEEN[self.wish.state] if self._changed else outcome.before
@@ -134,14 +134,14 @@ class Change:
     def _stop(self) -> Outcome:
         stopped_since = self._before.inactive_since or self._called
         self.leftovers.remember(self._before)
-        if not self._is_stopped:
+        if not self._before.stopped:
             self._changed, stopped_since = True, 0.0
             self._control("stop", "--no-block")
         while True:
             self._state = self.systemd.show(self.wish.name)
             self.leftovers.remember(self._state)
             now = self._clock()
-            if self._is_stopped:
+            if self._state.stopped:
                 stopped_since = stopped_since or now
                 left = self.leftovers.found()
                 if not left:
@@ -159,7 +159,7 @@ class Change:
     def _judge_stop(self, now: float) -> None:
         """Kill what takes too long; raise when it will not stop."""
         took = now - self._began
-        if self._is_started and not self._state.job:
+        if self._state.started and not self._state.job:
             raise self._not_done("somebody has started it again (the watchdog, another run?): stop it again")
         if took >= self._limit:
             left = "; ".join(map(left_process, self.leftovers.alive())) or "none of its processes lives"
@@ -174,7 +174,7 @@ class Change:
     # --- start
 
     def _start(self) -> Outcome:
-        if self._is_started:
+        if self._before.started:
             return self._outcome(self._before.words(), done=True)
         self._changed = True
         # always: systemd itself notices newer files, and going back to an older release brings older ones
@@ -187,7 +187,7 @@ class Change:
         while True:
             self._state = self.systemd.show(self.wish.name)
             now = self._clock()
-            if self._is_started:
+            if self._state.started:
                 return self._outcome(self._state.words(), done=True)
             if not self._state.job:
                 journal = self.systemd.journal_tail(self.wish.name)
@@ -200,14 +200,6 @@ class Change:
                 return self._outcome(f"{self._state.words()}: its start waits", done=False)
 
     # --- what both need
-
-    @property
-    def _is_stopped(self) -> bool:
-        return self._state.active in ("inactive", "failed") and not self._state.job
-
-    @property
-    def _is_started(self) -> bool:
-        return not self._state.down and self._state.active != "deactivating"
 
     def _control(self, verb: str, *options: str) -> None:
         self.systemd.control(verb, *options, "--", self.wish.name)
