@@ -10,6 +10,7 @@ import stat
 
 import pytest
 import yaml
+from ansible_collections.llmops.vllm.plugins.module_utils import _release_home, _release_meaning
 from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_release as subject
 
 KEYS = ["first-key-0123456789abcdef0123456789", "second-key-0123456789abcdef012345678"]
@@ -142,115 +143,10 @@ def test_another_key_is_another_release_and_shows_only_as_a_fingerprint(run_modu
     assert [found["name"] for found in result["differences"]] == ["secrets-fingerprint"]
 
 
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        ({"settings": {"port": 8000, "max_model_len": 1024, "model": "M"}}, True),
-        ({"settings": {"port": "8000", "max-model-len": 1024, "model": "M"}}, True),
-        ({"settings": {"port": 8001, "max-model-len": 1024, "model": "M"}}, False),
-        ({"unit": "# a comment\n\n[Service]\n  TimeoutStopSec=90"}, True),
-        ({"unit": "[Service]\nTimeoutStopSec=91\n"}, False),
-        ({"environment": {"A": "1"}}, False),
-        ({"environment": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}}, True),
-        ({"version": "0.32.1"}, False),
-        ({"model_revision": "b" * 40}, False),
-        ({"model": "/srv/other"}, False),
-        ({"env": "/elsewhere/env"}, True),
-        ({"env": "/opt/env2"}, False),
-        ({"secrets": {"api_key": KEYS}}, True),
-        ({"secrets": {"api-key": list(reversed(KEYS))}}, False),
-    ],
-)
-def test_the_id_is_a_digest_of_the_meaning(args, change, same):
-    args["settings"]["model"] = "M"
-    before = subject.release_from(args).id
-    assert (subject.release_from({**args, **change}).id == before) is same
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"settings": {"max-num-seqs": None}}, "settings.max-num-seqs is null"),
-        ({"settings": {"max-num-seqs": 1, "max_num_seqs": 2}}, "max-num-seqs twice, once with '-' and once with '_'"),
-        ({"settings": {"api-key": "x"}}, "settings holds api-key: give it in secrets"),
-        ({"settings": {"a": float("nan")}}, "give a finite one"),
-        ({"environment": {"VLLM_API_KEY": "x"}}, "environment holds VLLM_API_KEY"),
-        ({"environment": {"A B": "x"}}, "environment has the name 'A B'"),
-        ({"environment": {"A": "x\ny"}}, "environment.A holds a line break"),
-        ({"environment": {"A": ["x"]}}, "give a text or a number"),
-        ({"secrets": {"api-key": [""]}}, "secrets.api-key holds an empty text"),
-        ({"env": "opt/env"}, "env is 'opt/env': give the absolute path"),
-        ({"secrets": {"port": ["x"]}}, "port stands in settings and in secrets"),
-    ],
-)
-def test_what_vllm_would_misread_is_refused(args, change, words):
-    with pytest.raises(subject.ReleaseError, match=".*"):
-        try:
-            subject.release_from({**args, **change}).files()
-        except subject.ReleaseError as problem:
-            assert words in str(problem)
-            raise
-
-
 @pytest.mark.parametrize("replica", ["", "../x", "a/b", ".hidden", "x" * 40])
 def test_a_name_that_is_no_file_name_is_refused(run_module, args, replica):
     result = run_module("vllm_release", {**args, "replica": replica})
     assert result.failed and "use a short name of letters" in result["msg"]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        1,
-        -1,
-        0.9,
-        1e-05,
-        1e16,
-        True,
-        False,
-        "off",
-        "1.0",
-        "12:30",
-        "null",
-        'say "hi" \\ there',
-        "tab\tline\nbell\x07 del\x7f nel\x85 nbsp\xa0 sep\u2028 bom\ufeff",
-        "größe 模型 😀",
-        ["a", "b@c", 3],
-        [],
-        {"mode": 3, "pass_config": {"x": True, "y": None, "z": 1e-06}},
-        "# not a comment: {}",
-    ],
-)
-def test_yaml_reads_back_what_was_written(value):
-    assert yaml.safe_load(subject.config_text({"key": value})) == {"key": value}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("75", '"75"'),
-        ("a b", '"a b"'),
-        ('say "hi"', '"say \\"hi\\""'),
-        ("$HOME `x` \\", '"\\$HOME \\`x\\` \\\\"'),
-        ("#;'", '"#;\'"'),
-    ],
-)
-def test_environment_values_are_quoted_for_systemd(value, text):
-    assert subject.systemd_quote(value) == text
-
-
-def test_a_release_marked_bad_is_refused_and_the_mark_stays(run_module, args, home):
-    first = run_module("vllm_release", {**args, "state": "active"})["current"]
-    second = changed_settings(args, port=8001)
-    release = run_module("vllm_release", second)["release"]
-    file = home / "releases" / release / "release.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "bad": "the canary did not become ready"}))
-    staged = run_module("vllm_release", second)
-    assert staged["bad"] == "the canary did not become ready" and not staged["changed"]
-    result = run_module("vllm_release", {**second, "state": "active"})
-    assert result.failed
-    assert f"release {release} of replica r0 is marked bad: the canary did not become ready" in result["msg"]
-    assert (home / "current").readlink().name == first
 
 
 @pytest.mark.parametrize("gone", ["env", "model"])
@@ -314,18 +210,6 @@ def test_left_overs_of_a_killed_run_go_away(run_module, args, home):
     broken.mkdir()
     run_module("vllm_release", args)
     assert not (home / "releases" / ".tmp-abc").exists() and not (home / ".link-current").is_symlink()
-
-
-def test_old_releases_are_pruned_but_not_those_that_count(run_module, args, home):
-    releases = []
-    for port in range(8000, 8006):
-        result = run_module("vllm_release", {**changed_settings(args, port=port), "state": "active", "keep": 1})
-        releases.append(result["release"])
-        directory = home / "releases" / releases[-1]
-        os.utime(directory, (port, port))
-    left = {entry.name for entry in (home / "releases").iterdir()}
-    assert left == {releases[5], releases[4], releases[3]}
-    assert not run_module("vllm_release", {**changed_settings(args, port=8005), "keep": 1})["changed"]
 
 
 def test_the_running_release_tells_whether_a_restart_is_missing(run_module, args, monkeypatch):
