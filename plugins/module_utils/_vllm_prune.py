@@ -160,7 +160,9 @@ def _prune_models(wish: Wish, texts: str, done: Pruned, *, check: bool) -> None:
         freed = _size(path)
         try:
             # not waited for: a run that stages this very revision needs it
-            _model_store.absent(_model_store.Request(path.parent.name, path.name, str(root), timeout=0), check_mode=check)
+            _model_store.absent(
+                _model_store.Request(path.parent.name, path.name, str(root), timeout=0), check_mode=check
+            )
         except _model_store.ModelError as problem:
             done.notes.append(str(problem))
             continue

@@ -63,12 +63,16 @@ class Fleet:
         """As ansible reads it."""
         return ",".join(str(path) for path in self.inventories)
 
-    def playbook(self, name: str, *options: str, expected: int | None = 0) -> str:
-        """Play it as an operator would and return what it printed; AssertionError when it ended otherwise."""
+    def command(self, name: str, *options: str) -> tuple[list[str], dict[str, str]]:
+        """The command line that plays a playbook of the collection on this fleet, and its environment."""
         env = {**for_ansible(), "ANSIBLE_INVENTORY": self.inventory, "ANSIBLE_NOCOLOR": "1"}
         for variable in ("ANSIBLE_FORCE_COLOR", "PY_COLORS"):
             env.pop(variable, None)
-        command = ["ansible-playbook", f"llmops.vllm.{name}", *options]
+        return ["ansible-playbook", f"llmops.vllm.{name}", *options], env
+
+    def playbook(self, name: str, *options: str, expected: int | None = 0) -> str:
+        """Play it as an operator would and return what it printed; AssertionError when it ended otherwise."""
+        command, env = self.command(name, *options)
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         told = done.stdout[-4000:] + done.stderr[-2000:]
         assert expected is None or done.returncode == expected, f"{' '.join(command)}: {done.returncode}\n{told}"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tools.sandbox.layout import STATE
+from tools.sandbox.layout import ROOT, STATE
 
 from .fleet import BALANCERS, Fleet, sh, status
 
-RECORDS = STATE / "rollouts"
+RECORDS, LOG = STATE / "rollouts", STATE / "rollout.log"
 
 
 @dataclass
@@ -47,6 +52,45 @@ def play(
     new = [name for name in records() if name not in before]
     record = json.loads((RECORDS / new[-1]).read_text()) if new else {}
     return Rollout(printed, time.monotonic() - begin, record)
+
+
+@dataclass
+class Running:
+    """One that runs in the background; what it prints is in ``LOG``."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """SIGKILL to ansible-playbook and all its forks, as when the controller loses its power."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, seconds: float = 900) -> int:
+        """Wait for its end and return its exit status."""
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running(fleet: Fleet, variables: dict[str, Any], action: str = "rollout") -> Iterator[Running]:
+    """Play a rollout in the background; it is killed when the block is left before it ended."""
+    given = {"llmops_rollout_directory": str(RECORDS), **variables}
+    command, env = fleet.command(action, "-e", json.dumps(given))
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        run = Running(process)
+        try:
+            yield run
+        finally:
+            if process.poll() is None:
+                run.kill()
+
+
+def drained(balancer: str) -> list[str]:
+    """Ids of the replicas that a rollout holds out at a balancer."""
+    rows = status(balancer)["replicas"]
+    return [row["id"] for row in rows if row["administrative"] == "drained" and row["by"].startswith("rollout ")]
 
 
 def releases(fleet: Fleet) -> dict[str, str]:
