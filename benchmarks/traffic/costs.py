@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.traffic import rivals, site
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from benchmarks.traffic.ttft import OURS
 from tests.traffic import faults, load
 from tests.traffic.fleet import SERVERS, await_that, holder, sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -112,3 +113,19 @@ def leases() -> dict[str, Any]:
     for balancer in BALANCERS:
         found.update({pool["name"]: pool["lease"] for pool in status(balancer)["pools"] if pool["lease"]})
     return found
+
+
+_HEADER = re.compile(r"^TASK \[([^\]]*)\]")
+# waits, and what takes as long as the replica takes: not the rollout's own part
+_WAITS = ("Wait |", "Lease |", "Change | Stop", "Change | Start", "Ready |", "Shadow |", "Burn in |", "Watch |")
+
+
+def remote_tasks(printed: str, entry: str) -> int:
+    """How many tasks a rollout ran on hosts for an entry, but for waits, stop, start, shadow and soak."""
+    count, task = 0, ""
+    for line in printed.splitlines():
+        if header := _HEADER.match(line):
+            task = header[1]
+        elif re.match(rf"^(ok|changed|failed|fatal): \[{re.escape(entry)} -> (?!localhost)", line):
+            count += not task.startswith(_WAITS)
+    return count
