@@ -92,6 +92,8 @@ def test_each_pool_has_its_own_and_one_can_be_asked_for() -> None:
         "last_result{action=update,pool=short}": 0,
     }
     assert found["step_seconds{action=update,pool=short,step=drain}"] == 5
+    failed = {pool: found[f"replicas{{action=update,outcome=failed,pool={pool}}}"] for pool in ("chat", "short")}
+    assert failed == {"chat": 0, "short": 1}
     short = read(_rollout_metrics.metrics(records, "short"))
     assert short == {key: value for key, value in found.items() if "pool=short" in key}
     assert _rollout_metrics.metrics(records, "none") == ""
@@ -118,10 +120,10 @@ def test_of_a_record_that_is_broken_inside_only_what_is_known_is_told() -> None:
 
 @pytest.mark.parametrize("running", [True, False])
 def test_metrics_tell_whether_a_rollout_runs(running: bool) -> None:
-    run = {"action": "update", "started": "1970-01-01T00:01:00Z", "pools": ["chat", 'a"b']}
+    run = {"action": "update", "started": "2026-11-29T21:18:57Z", "pools": ["chat", 'a"b']}
     expected = {f"in_progress{{action=update,pool={pool}}}": int(running) for pool in run["pools"]}
     for pool in run["pools"] if running else ():
-        expected[f"in_progress_start_timestamp_seconds{{action=update,pool={pool}}}"] = 60
+        expected[f"in_progress_start_timestamp_seconds{{action=update,pool={pool}}}"] = 1795987137
     assert read(_rollout_metrics.progress(run, running)) == expected
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -164,8 +166,18 @@ def test_number(value: Any, found: float | None) -> None:
         (None, None),
     ],
 )
-def test_timestamp(text: Any, found: float | None) -> None:
+def test_timestamp(text: Any, found: float | None, elsewhere: None) -> None:
     assert timestamp(text) == found
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A controller whose clock does not show UTC."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "XYZ-5")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 # --- verdicts
