@@ -488,7 +488,12 @@ def test_engine_and_worker_that_outlive_their_server_are_told(replica: Service) 
     main, *rest = replica.processes()
     await_that(lambda: listens(replica.port), "it listens")
     os.kill(main, signal.SIGSTOP)  # so that it cannot end them
-    threading.Timer(0.5, os.kill, (main, signal.SIGKILL)).start()
+
+    def kill() -> None:
+        await_that((replica.base / f"{NAME}.stop").exists, "the stop has begun")
+        os.kill(main, signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
     failed = replica.run("stopped", leftover_timeout=0.3)
     assert failed.failed and failed["changed"] and not failed["done"] and failed["hard"]
     assert "not all of it is gone" in failed["msg"]
