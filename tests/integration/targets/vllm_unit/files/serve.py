@@ -8,5 +8,5 @@ import sys
 
 if len(sys.argv) > 2:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-socket.create_server(("127.0.0.1", int(sys.argv[1])))
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 signal.pause()
