@@ -14,7 +14,8 @@ description:
     so. Whether it serves then is asked by M(llmops.vllm.vllm_wait).
   - A stopped replica may leave processes that do not end, a socket that still listens, or memory of a GPU, all of which
     a new start would stumble over. They are waited for, and told with what ends them.
-  - The unit's requests are cut when it is stopped. Drain the replica before, see M(llmops.vllm.vllm_drain).
+  - While it stops, vLLM refuses new requests and cuts those that outlast its C(shutdown-timeout). Drain the replica
+    before, and wait for it with M(llmops.vllm.vllm_drain).
 options:
   name:
     description: Name of the unit, such as V(vllm@r0.service).

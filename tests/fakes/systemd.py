@@ -1,10 +1,10 @@
 """A FAKE systemd: ``systemctl`` and ``journalctl`` for services whose processes are real.
 
-``lay_out(DIRECTORY)`` writes both commands into ``DIRECTORY/bin``; the first in ``PATH`` is asked. ``DIRECTORY/<unit>.json``
-is the unit: ``command``, ``environment``, ``stop_seconds``, ``restart_seconds`` (none: it is not restarted),
-``kill_rest``, whether the process group is killed once the main process has ended, as ``KillMode=mixed`` does, and
-``assert_path``, without which it does not start. Process groups stand in for control groups. ``DIRECTORY/calls`` tells
-what systemctl was asked for, apart from ``show``.
+``lay_out(DIRECTORY)`` writes both commands into ``DIRECTORY/bin``; the first in ``PATH`` is asked. A unit is the file
+``DIRECTORY/<unit>.json`` with ``command``, ``environment``, ``stop_seconds``, ``restart_seconds`` (none: it is not
+restarted), ``kill_rest``, whether the process group is killed once the main process has ended, as ``KillMode=mixed``
+does, and ``assert_path``, without which it does not start. Process groups stand in for control groups.
+``DIRECTORY/calls`` tells what systemctl was asked for, apart from ``show``.
 
 It uses the standard library only and needs no other file: integration targets start it on any host.
 """
