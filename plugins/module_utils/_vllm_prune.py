@@ -46,7 +46,7 @@ class Wish:
             if getattr(self, name) < 0:
                 raise ReleaseError(f"{name} is {getattr(self, name):g}, needed is 0 or more")
         for path in (path for path in (self.env_root, self.model_root, *self.protect) if path):
-            if not path.startswith("/") or os.path.normpath(path) == "/":
+            if not path.startswith("/") or not os.path.normpath(path).strip("/"):
                 raise ReleaseError(f"{path!r} is no absolute path of a directory: give one")
 
 
