@@ -20,6 +20,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._release_home import L
 from ansible_collections.llmops.vllm.plugins.module_utils._release_meaning import ReleaseError
 from ansible_collections.llmops.vllm.plugins.module_utils._release_running import files_in_use, running_releases
 from ansible_collections.llmops.vllm.plugins.module_utils._revision import revision_problem
+from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
 
 COMPLETE = ".llmops-complete"  # the role vllm writes it into an environment that is whole
 _ASIDE = ".removed-"
@@ -45,7 +46,7 @@ class Wish:
             if getattr(self, name) < 0:
                 raise ReleaseError(f"{name} is {getattr(self, name):g}, needed is 0 or more")
         for path in (path for path in (self.env_root, self.model_root, *self.protect) if path):
-            if not path.startswith("/") or os.path.normpath(path) == "/":
+            if not path.startswith("/") or not os.path.normpath(path).strip("/"):
                 raise ReleaseError(f"{path!r} is no absolute path of a directory: give one")
 
 
@@ -105,9 +106,9 @@ def old_releases(home: Home, wish: Wish, running: set[str]) -> set[str]:
 
 
 def _homes(root: str) -> Iterator[Home]:
-    for name in sorted(os.listdir(root)) if Path(root).is_dir() else []:
-        if NAME.match(name) and (Path(root) / name / "releases").is_dir():
-            yield Home(root, name, Owner("root", "root"))  # nothing is written, so nobody is asked who they are
+    for path in sorted(Path(root).iterdir()) if Path(root).is_dir() else []:
+        if NAME.match(path.name) and (path / "releases").is_dir():
+            yield Home(root, path.name, Owner("root", "root"))  # nothing is written, so nobody is asked who they are
 
 
 def _is_inside(home: Home) -> bool:
@@ -163,7 +164,7 @@ def _prune_models(wish: Wish, texts: str, done: Pruned, *, check: bool) -> None:
             _model_store.absent(
                 _model_store.Request(path.parent.name, path.name, str(root), timeout=0), check_mode=check
             )
-        except _model_store.ModelError as problem:
+        except ModelError as problem:
             done.notes.append(str(problem))
             continue
         done.models.append(str(path))

@@ -29,8 +29,8 @@ options:
   state:
     description:
       - What is wanted. V(verified) remembers that the release in force has answered completions, until the next switch.
-      - With V(marked), O(release) gets O(mark), or loses its marks. O(state=active) refuses a marked release. Marks stay
-        when the release is staged anew, and when M(llmops.vllm.vllm_prune) has removed it.
+      - With V(marked), O(release) gets O(mark), or loses its marks. O(state=active) refuses a marked release. Marks
+        stay when the release is staged anew, and when M(llmops.vllm.vllm_prune) has removed it.
       - V(active) refuses a release whose files, environment or weights are gone, before anything is changed.
     type: str
     choices: [staged, active, verified, marked, absent]
