@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -201,7 +202,7 @@ def file_system(path: Path) -> str:
     real = path.resolve()
     for line in _MOUNTS.read_text(encoding="utf-8").splitlines():
         before, _sep, after = line.partition(" - ")
-        mount = Path(before.split()[4].encode().decode("unicode_escape"))
+        mount = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4]))  # a space is \040
         # of two mounts in the same place the later one is seen
         if (mount == real or mount in real.parents) and len(mount.parts) >= depth:
             kind, depth = after.split()[0], len(mount.parts)

@@ -42,7 +42,6 @@ options:
         O(state=marked) takes the current one.
       - When O(state=active) goes by O(release) to another one than the staged one, the release that was left becomes
         the staged one, so that it shows as pending.
-      - V(previous) is another release after each switch. Give the id where a task may run twice.
     type: str
     default: ""
   mark:
@@ -52,9 +51,11 @@ options:
       - Required with O(state=marked).
     type: str
     choices: [bad, held, none]
+    version_added: 0.2.0
   reason:
     description: Why, in one line. Required with O(mark=bad) and O(mark=held).
     type: str
+    version_added: 0.2.0
   settings:
     description: Long flag names of C(vllm serve) without dashes, and their values.
     type: dict
@@ -104,6 +105,13 @@ options:
     type: str
 extends_documentation_fragment:
   - llmops.vllm.attributes
+attributes:
+  idempotent:
+    support: partial
+    description: O(release=previous) goes back and forth when run twice. Everything else changes nothing then.
+seealso:
+  - module: llmops.vllm.vllm_prune
+  - module: llmops.vllm.vllm_info
 author:
   - llmops.vllm maintainers (@llmops)
 """
