@@ -6,9 +6,9 @@ import json
 import time
 from collections import Counter
 
-from benchmarks.traffic import rivals, site
 from benchmarks.results import Row
 from benchmarks.site import Setting
+from benchmarks.traffic import rivals, site
 from tests.traffic import seen
 from tests.traffic.fleet import ADDRESS, BALANCERS, await_that, control, holder, sh, status
 from tests.traffic.load import under_load

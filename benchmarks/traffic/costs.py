@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from benchmarks.traffic import rivals, site
 from benchmarks.results import Row
 from benchmarks.site import Setting, say
+from benchmarks.traffic import rivals, site
 from benchmarks.traffic.ttft import OURS
 from tests.traffic import faults, load
 from tests.traffic.fleet import SERVERS, await_that, holder, sh
