@@ -1,4 +1,4 @@
-"""Rollouts on real vLLM under load: nobody notices, and the record tells what was done. The tests build on each other."""
+"""Rollouts on real vLLM under load: nobody notices, and the record tells what was done. Each test builds on the last."""
 
 from __future__ import annotations
 
