@@ -44,8 +44,8 @@ options:
     default: "Say one word:"
   restarts:
     description:
-      - The RV(restarts) of an earlier call, so that this one notices that the process ended between the two. V(-1) is
-        the first call.
+      - The RV(restarts) of an earlier call, or of M(llmops.vllm.vllm_unit) that started the unit, so that this one
+        notices that the process ended in between. V(-1) counts from now on.
     type: int
     default: -1
   timeout:
@@ -88,6 +88,7 @@ attributes:
     description: Does not wait. Looks once, asks for no completion, and is skipped when the replica is not there.
 seealso:
   - module: llmops.vllm.vllm_info
+  - module: llmops.vllm.vllm_unit
 author:
   - llmops.vllm maintainers (@llmops)
 """
@@ -119,7 +120,7 @@ ready:
   returned: always
   type: bool
 done:
-  description: The same, under the name that other modules with O(return_after) have for it.
+  description: The same, under the name that it has in M(llmops.vllm.vllm_unit).
   returned: always
   type: bool
 elapsed:
