@@ -1,4 +1,4 @@
-"""Rollouts on real vLLM under load: nobody notices, and the record tells what was done. Each test builds on the last."""
+"""Rollouts on real vLLM under load: nobody notices. Each test builds on the one before."""
 
 from __future__ import annotations
 
