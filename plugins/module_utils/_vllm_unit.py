@@ -165,19 +165,11 @@ class Change:
             left = "; ".join(map(left_process, self.leftovers.alive())) or "none of its processes lives"
             raise self._not_done(f"not stopped after {took:.0f} s, and systemd goes on with it: {left}")
         if self.wish.hard_after and took >= self.wish.hard_after and not self._killed:
-<<<<<<< HEAD
-            self._killed = True
-            try:
-                self._control("kill", "--signal=SIGKILL")
-            except SystemdError as problem:  # it may have ended this very moment; the next look tells
-                self._notes.append(str(problem))
-=======
             try:
                 self._control("kill", "--signal=SIGKILL")
                 self._killed = True
             except SystemdError as problem:  # it may have ended this very moment; the next look tells
                 self._notes = [str(problem)]
->>>>>>> h-unit
 
     # --- start
 

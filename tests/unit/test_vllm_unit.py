@@ -177,11 +177,7 @@ def test_one_that_ends_in_time_is_not_killed() -> None:
 def test_one_that_ends_at_the_moment_of_the_kill_has_ended() -> None:
     lab = Lab(RUNS, *for_seconds(11, STOPPING), DEAD, refuses=["kill"])
     found = lab.stop(hard_after=10)
-<<<<<<< HEAD
-    assert found.done and found.notes == ["systemctl kill: ended with code 1: no"]
-=======
     assert found.done and not found.hard and found.notes == ["systemctl kill: ended with code 1: no"]
->>>>>>> h-unit
 
 
 def test_what_systemd_killed_is_told() -> None:
