@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from benchmarks.results import Row
 from benchmarks.site import Setting, say
-from benchmarks.traffic import rivals, site
+from benchmarks import site
+from benchmarks.traffic import rivals
 from benchmarks.traffic.ttft import OURS
 from tests.traffic import faults, load
 from tests.traffic.fleet import SERVERS, await_that, holder, sh
