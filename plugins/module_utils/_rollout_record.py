@@ -21,7 +21,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils._rollout_verdict impor
 
 DONE, ROLLED_BACK, FAILED, SKIPPED, UNTOUCHED = OUTCOMES = ("done", "rolled_back", "failed", "skipped", "untouched")
 UNFINISHED, NOTHING = "unfinished", "nothing"  # of a pool
-WORK = ("drain", "stop", "start", "ready", "shadow", "soak", "canary")  # steps that wait for the engine or for clients
+# steps that take what clients and the engine take; the others are our own
+WORK = ("wait", "stop", "start", "ready", "shadow", "burn_in", "watch")
 _SERVED = ("release", "model", "model_revision", "version")
 
 

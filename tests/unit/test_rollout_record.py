@@ -26,7 +26,7 @@ RUN: dict[str, Any] = {
     "options": {},
 }
 FINISHED = "2026-11-29T21:31:27Z"
-TOOK = {"lease": 0.4, "drain": 20, "stop": 3, "change": 1, "start": 90, "golden": 5, "shadow": 30, "undrain": 0.6}
+TOOK = {"drain": 0.4, "wait": 20, "stop": 3, "change": 1, "start": 90, "golden": 5, "shadow": 30, "put_back": 0.6}
 GOLDEN = {"ok": True, "asked": 12, "passed": 12, "failures": [], "answers": [{"name": "capital"}], "elapsed": 5.1}
 SHADOW = {
     "verdict": "not_worse",
@@ -89,9 +89,9 @@ def test_record_of_a_replica_that_was_updated() -> None:
     (told,) = document["entries"]
     assert told["from"] == {"release": "aaa", "model": "llama", "model_revision": "6f60", "version": "0.32.0"}
     assert told["differences"] == change
-    assert told["steps"][1] == {"name": "drain", "seconds": 20.0}
+    assert told["steps"][1] == {"name": "wait", "seconds": 20.0}
     assert told["seconds"] == 150.0
-    assert told["overhead_seconds"] == 7.0  # lease, change, golden, undrain
+    assert told["overhead_seconds"] == 7.0  # drain, change, golden, put_back
     assert set(told["verdicts"]) == {"golden", "shadow"}
     assert told["requests"] == {"seen": 9, "cut": 0}
 
@@ -245,8 +245,8 @@ def test_summary_of_a_rollout_that_went_well() -> None:
         "2026-11-29T21:18:57Z to 2026-11-29T21:31:27Z",
         "Pool chat: done (2 done)",
         "    changed: max_num_seqs 64 -> (not set)",
-        "gpu1/r0: done, canary, release aaa -> bbb, 2 min 30 s (lease 0.4 s, drain 20 s, stop 3.0 s, change 1.0 s, "
-        "start 1 min 30 s, golden 5.0 s, shadow 30 s, undrain 0.6 s)",
+        "gpu1/r0: done, canary, release aaa -> bbb, 2 min 30 s (drain 0.4 s, wait 20 s, stop 3.0 s, change 1.0 s, "
+        "start 1 min 30 s, golden 5.0 s, shadow 30 s, put_back 0.6 s)",
         "    golden: passed: 12 of 12 answers as expected",
         "    shadow: not worse: ttft 102 ms against 100 ms (median of 60 pairs)",
         "gpu2/r0: done, release aaa -> bbb",
