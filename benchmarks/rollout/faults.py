@@ -38,11 +38,13 @@ def broken(setting: Setting) -> list[Row]:
         touched = {one for one, process in rollout.processes(setting.fleet).items() if process != before[one]}
         back = rollout.releases(setting.fleet) == old
         steps = {step["name"]: step["seconds"] for step in done.entry(_CANARY)["steps"]}
-        seconds = sum(row["seconds"] for row in done.entry(_CANARY)["steps"][_first(done, "go_back") :])
+        seconds, noticed = steps.pop("go_back"), list(steps)[-1]
         bad, requests = seen.bad(loads[0].rows), len(loads[0].rows)
-        text = f"{len(bad)} failed of {requests}; noticed in the step {_noticed(done)} after {_until(done):.0f} s, "
-        text += f"back after {seconds:.0f} s more; touched: {', '.join(sorted(touched)) or 'nobody'}"
-        holds = not bad and touched <= {_CANARY} and back and bool(steps)
+        text = (
+            f"{len(bad)} failed of {requests}; noticed in the step {noticed} after {sum(steps.values()):.0f} s, back "
+        )
+        text += f"after {seconds:.0f} s more; touched: {', '.join(sorted(touched)) or 'nobody'}"
+        holds = not bad and touched <= {_CANARY} and back
         found.append(Row(name, text, "0 failed, one replica touched, old release", holds))
     return found
 
@@ -72,15 +74,3 @@ def killed(setting: Setting) -> list[Row]:
     text += f"drained {left} times"
     bound = f"0 failed, green {turns} times of {turns}"
     return [Row("controller killed at random moments", text, bound, not bad and not red)]
-
-
-def _first(done: rollout.Rollout, step: str) -> int:
-    return next(number for number, one in enumerate(done.entry(_CANARY)["steps"]) if one["name"] == step)
-
-
-def _noticed(done: rollout.Rollout) -> str:
-    return str(done.entry(_CANARY)["steps"][_first(done, "go_back") - 1]["name"])
-
-
-def _until(done: rollout.Rollout) -> float:
-    return float(sum(one["seconds"] for one in done.entry(_CANARY)["steps"][: _first(done, "go_back")]))

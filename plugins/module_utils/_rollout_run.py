@@ -57,8 +57,11 @@ def dead(holders: Iterable[str]) -> list[str]:
 def steps(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return ``name`` and ``seconds`` of each step, from the moments ``at`` which they began; the last only ends them.
 
-    A step that came twice, as when a replica was drained anew on the way back, is there twice.
+    The way back is one step, ``go_back``, whatever steps it has.
     """
+    names = [one["name"] for one in marks]
+    if "go_back" in names:
+        marks = [*marks[: names.index("go_back") + 1], marks[-1]]
     return [
         {"name": str(one["name"]), "seconds": round(float(after["at"]) - float(one["at"]), 1)}
         for one, after in zip(marks, marks[1:])

@@ -69,3 +69,10 @@ def test_steps_last_until_the_next_one_begins() -> None:
     marks = [{"name": "drain", "at": 10.0}, {"name": "stop", "at": 12.5}, {"name": "end", "at": 13}]
     assert steps(marks) == [{"name": "drain", "seconds": 2.5}, {"name": "stop", "seconds": 0.5}]
     assert steps([]) == []
+
+
+def test_the_way_back_is_one_step() -> None:
+    names = ["drain", "stop", "start", "go_back", "drain", "stop", "start", "put_back", "end"]
+    marks = [{"name": name, "at": at} for at, name in enumerate(names)]
+    assert [step["name"] for step in steps(marks)] == ["drain", "stop", "start", "go_back"]
+    assert steps(marks)[-1]["seconds"] == 5
