@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from benchmarks import site
 from benchmarks.results import Row
 from benchmarks.site import Setting, say
-from benchmarks import site
 from benchmarks.traffic import rivals
 from benchmarks.traffic.ttft import OURS
 from tests.traffic import faults, load
