@@ -26,7 +26,7 @@ LAST = {
     "llmops_rollout_last_end_timestamp_seconds": "When the last rollout of the pool ended, in seconds since 1970.",
     "llmops_rollout_last_duration_seconds": "How long the last rollout of the pool took, with the other pools in it.",
     "llmops_rollout_last_result": "1 when the last rollout did all of the pool or had nothing to do, else 0.",
-    "llmops_rollout_replicas": "Replicas (at a reboot: hosts) of the pool in its last rollout, by outcome.",
+    "llmops_rollout_last_replicas": "Replicas (at a reboot: hosts) of the pool in its last rollout, by outcome.",
     "llmops_rollout_rollbacks": "Replicas of the pool that its last rollout had to send back, even in vain.",
     "llmops_rollout_step_seconds": "How long a step took in the last rollout, over all replicas of the pool.",
     "llmops_rollout_step_longest_seconds": "How long a step took at the replica where it took longest.",
@@ -72,7 +72,7 @@ def _last(record: Mapping[str, Any], pool: str) -> Iterator[Sample]:
     own = entries(record, pool)
     for outcome in OUTCOMES:
         found = sum(entry.get("outcome") == outcome for entry in own)
-        yield "llmops_rollout_replicas", {**labels, "outcome": outcome}, found
+        yield "llmops_rollout_last_replicas", {**labels, "outcome": outcome}, found
     took: dict[str, list[float]] = {}
     for entry in own:
         for step, seconds in steps(entry).items():

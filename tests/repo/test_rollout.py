@@ -98,7 +98,7 @@ def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(
     ended = play(fleet, name, *options, **variables)
     assert ended.rc != 0
     assert words in " ".join(ended.out.split())
-    assert "(2/6)" not in ended.out
+    assert "(2/7)" not in ended.out
     assert untouched(fleet)
 
 
@@ -108,7 +108,7 @@ def test_golden_prompts_that_do_not_parse_are_refused_before_any_host_is_asked(f
     ended = play(fleet, "restart", llmops_rollout_golden=str(golden))
     assert ended.rc != 0
     assert "contans" in ended.out
-    assert "(2/6)" not in ended.out
+    assert "(2/7)" not in ended.out
 
 
 def test_a_pool_that_somebody_else_holds_is_refused(fleet: Fleet) -> None:

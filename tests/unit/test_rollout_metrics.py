@@ -50,11 +50,11 @@ def test_metrics_tell_the_last_rollout_of_a_pool() -> None:
         "last_end_timestamp_seconds{action=update,pool=chat}": 3690.25,
         "last_duration_seconds{action=update,pool=chat}": 90.2,
         "last_result{action=update,pool=chat}": 0,
-        "replicas{action=update,outcome=done,pool=chat}": 1,
-        "replicas{action=update,outcome=rolled_back,pool=chat}": 2,
-        "replicas{action=update,outcome=failed,pool=chat}": 1,
-        "replicas{action=update,outcome=skipped,pool=chat}": 0,
-        "replicas{action=update,outcome=untouched,pool=chat}": 1,
+        "last_replicas{action=update,outcome=done,pool=chat}": 1,
+        "last_replicas{action=update,outcome=rolled_back,pool=chat}": 2,
+        "last_replicas{action=update,outcome=failed,pool=chat}": 1,
+        "last_replicas{action=update,outcome=skipped,pool=chat}": 0,
+        "last_replicas{action=update,outcome=untouched,pool=chat}": 1,
         "rollbacks{action=update,pool=chat}": 3,
         "step_seconds{action=update,pool=chat,step=drain}": 50.5,
         "step_seconds{action=update,pool=chat,step=start}": 690,
@@ -92,7 +92,7 @@ def test_each_pool_has_its_own_and_one_can_be_asked_for() -> None:
         "last_result{action=update,pool=short}": 0,
     }
     assert found["step_seconds{action=update,pool=short,step=drain}"] == 5
-    failed = {pool: found[f"replicas{{action=update,outcome=failed,pool={pool}}}"] for pool in ("chat", "short")}
+    failed = {pool: found[f"last_replicas{{action=update,outcome=failed,pool={pool}}}"] for pool in ("chat", "short")}
     assert failed == {"chat": 0, "short": 1}
     short = read(_rollout_metrics.metrics(records, "short"))
     assert short == {key: value for key, value in found.items() if "pool=short" in key}
@@ -114,7 +114,7 @@ def test_what_is_no_record_is_left_out(broken: Any) -> None:
 def test_of_a_record_that_is_broken_inside_only_what_is_known_is_told() -> None:
     document = {"schema": 1, "pools": ["chat"], "entries": ["x", {"pools": "chat", "steps": [{"seconds": 1}]}]}
     found = read(_rollout_metrics.metrics([document]))
-    assert {key.partition("{")[0] for key in found} == {"replicas", "rollbacks", "requests_seen", "requests_cut"}
+    assert {key.partition("{")[0] for key in found} == {"last_replicas", "rollbacks", "requests_seen", "requests_cut"}
     assert set(found.values()) == {0}
 
 
