@@ -83,7 +83,7 @@ class Leftovers:
             yield f"it is not known whether GPU {which} is free: {told}. Is its driver loaded?"
             return
         for line in done.text.splitlines():
-            pid, _, rest = line.partition(",")
+            pid, _text, rest = line.partition(",")
             if not pid.strip().isdigit():
                 continue
             words = f"process {pid.strip()} ({rest.strip()})"
@@ -111,7 +111,7 @@ def listening(port: int, proc: Path = PROC) -> Iterator[tuple[Address, str]]:
         with contextlib.suppress(FileNotFoundError):  # a host without IPv6
             lines = (proc / "net" / table).read_text().splitlines()[1:]
         for fields in map(str.split, lines):
-            host, _, number = fields[1].partition(":")
+            host, _rest, number = fields[1].partition(":")
             if fields[3] == _LISTENS and int(number, 16) == port:
                 yield _address(host), fields[9]
 

@@ -39,7 +39,7 @@ def look(pid: int, proc: Path = PROC) -> Process | None:
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
         return None
     # the name, in brackets, may hold anything
-    command, _, rest = text.partition("(")[2].rpartition(")")
+    command, _sep, rest = text.partition("(")[2].rpartition(")")
     fields = rest.split()
     # the first thread of a process may have ended before one that the driver holds
     if fields[0] in "ZX" and threads <= 1:

@@ -60,7 +60,7 @@ class Unit:
 
     def note(self, state: str, **more: Any) -> None:
         """Write how it stands now."""
-        active, _, sub = state.partition("/")
+        active, _sep, sub = state.partition("/")
         old = json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
         beside = self.state_file.with_suffix(".new")
         beside.write_text(json.dumps({**old, "ActiveState": active, "SubState": sub, **more}))
