@@ -16,15 +16,15 @@ from tests.traffic.broken import USUAL
 from tests.traffic.fleet import BALANCERS, ROLLED, await_healthy, await_that, holder, other, sh, status
 from tests.traffic.load import under_load
 
-LOAD = ("--rate", "40", "--tokens", "2-40*9,100-200*1", "--timeout", "120")
+LOAD = ("--rate", "20", "--tokens", "2-40*9,100-200*1", "--timeout", "120")
 # enough to go through the steps; what the gates decide is seen elsewhere
 QUICK = {
-    "llmops_rollout_pools": ["chat-fake"],
+    "llmops_rollout_pools": ["short-fake"],
     "llmops_rollout_shadow": {"requests": 0},
     "llmops_rollout_burn_in": 5,
     "llmops_rollout_canary": {"soak": 5, "timeout": 60, "samples": 20, "ignore": 5},
 }
-CANARY, HOST = "gpu1/r0", "gpu1"
+CANARY, HOST, POOL = "gpu1/r2", "gpu1", "/r2"  # the small pool, as every test rolls all of it twice
 
 
 def change() -> dict[str, Any]:
@@ -41,15 +41,15 @@ def finished(variables: dict[str, Any], before: dict[str, str]) -> None:
     rollout.play(ROLLED, variables)
     await_healthy(ROLLED)
     now = rollout.releases(ROLLED)
-    assert [one for one in now if not one.endswith("/r2") and now[one] == before[one]] == []
+    assert [one for one in now if one.endswith(POOL) and now[one] == before[one]] == []
     assert rollout.leases() == {}
 
 
 @pytest.mark.parametrize("turn", range(3))
 def test_controller_that_is_killed_at_a_random_moment(turn: int) -> None:
     before, variables = rollout.releases(ROLLED), change()
-    moment = random.Random(turn).uniform(2, 60)
-    with under_load(*LOAD) as loads:
+    moment = random.Random(turn).uniform(1, 45)
+    with under_load(*LOAD, client="demo") as loads:
         with rollout.running(ROLLED, variables) as run:
             await_drained()
             time.sleep(moment)
@@ -62,7 +62,7 @@ def test_controller_that_is_killed_at_a_random_moment(turn: int) -> None:
 
 def test_host_that_is_restarted_while_its_replica_is_out() -> None:
     before, variables = rollout.releases(ROLLED), change()
-    with under_load(*LOAD) as loads:
+    with under_load(*LOAD, client="demo") as loads:
         with rollout.running(ROLLED, variables) as run:
             await_drained()
             lost = time.time()
@@ -87,7 +87,7 @@ def unreachable(host: str) -> Iterator[None]:
 
 def test_connection_to_the_server_that_is_lost() -> None:
     before, variables = rollout.releases(ROLLED), change()
-    with under_load(*LOAD) as loads:
+    with under_load(*LOAD, client="demo") as loads:
         with rollout.running(ROLLED, variables) as run:
             await_drained()
             with unreachable(HOST):
@@ -103,14 +103,14 @@ def test_connection_to_the_server_that_is_lost() -> None:
 def test_balancer_that_is_lost_without_the_address_is_done_without() -> None:
     before, variables = rollout.releases(ROLLED), change()
     lost = other(holder())
-    with under_load(*LOAD) as loads:
+    with under_load(*LOAD, client="demo") as loads:
         with rollout.running(ROLLED, variables) as run:
             await_drained()
             with unreachable(lost):
                 assert run.wait() == 0, rollout.LOG.read_text()[-3000:]
         await_healthy(ROLLED)
     now = rollout.releases(ROLLED)
-    assert [one for one in now if not one.endswith("/r2") and now[one] == before[one]] == []
+    assert [one for one in now if one.endswith(POOL) and now[one] == before[one]] == []
     assert seen.bad(loads[0].rows) == []
 
 
@@ -130,8 +130,8 @@ def full(path: str) -> Iterator[Callable[[], None]]:
 
 def test_disk_that_is_full_when_the_release_is_switched() -> None:
     before, variables = rollout.releases(ROLLED), change()
-    with under_load(*LOAD) as loads:
-        with full("/etc/vllm/r0") as fill:
+    with under_load(*LOAD, client="demo") as loads:
+        with full("/etc/vllm/r2") as fill:
             with rollout.running(ROLLED, variables) as run:
                 await_drained()
                 fill()
