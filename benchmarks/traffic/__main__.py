@@ -10,7 +10,9 @@ import argparse
 import sys
 import traceback
 
-from benchmarks.traffic import agent200, changes, costs, drains, faulted, holder, pool, results, site, stalls, ttft
+from benchmarks import results, site
+from benchmarks.traffic import agent200, changes, costs, drains, faulted, holder, pool, stalls, ttft
+from benchmarks.traffic.results import FILE, HEAD
 from tests.traffic import faults
 from tests.traffic.fleet import FAKE, REAL, await_healthy
 
@@ -60,7 +62,7 @@ def main() -> int:
         for row in rows:
             site.say(f"{name}: {row.what}: {row.result}{'' if row.holds is None else f' ({row.holds})'}")
         if not arguments.short:
-            results.write(name, title, rows, site.versions())
+            results.write(FILE, HEAD, name, title, rows, site.versions())
         bad += [name for row in rows if row.holds is False]
     return 1 if bad else 0
 

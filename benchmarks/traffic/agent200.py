@@ -6,9 +6,9 @@ import json
 import pathlib
 import time
 
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from benchmarks.traffic.costs import cost
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
 from tests.fakes import replicas as fake
 from tests.traffic.fleet import ADDRESS, await_that, holder, other, sh, status
 from tools.sandbox.layout import MODEL_NAME

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from benchmarks.traffic import rivals, site
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks import site
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
+from benchmarks.traffic import rivals
 from benchmarks.traffic.ttft import OURS
 from tests.traffic import faults, load
 from tests.traffic.fleet import SERVERS, await_that, holder, sh

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from tests.traffic import seen
 from tests.traffic.fleet import BALANCERS, await_that, row, sh
 from tests.traffic.load import under_load

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from tests.traffic import faults, seen
 from tests.traffic.fleet import BALANCERS, Replica, await_healthy, await_that, status
 from tests.traffic.load import under_load

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from tests.traffic import faults, fleet, seen
 from tests.traffic.fleet import await_healthy
 from tests.traffic.load import under_load

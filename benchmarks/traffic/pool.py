@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting
+from benchmarks.results import Row
+from benchmarks.site import Setting
 from tests.traffic import faults, fleet, seen
 from tests.traffic.fleet import CLIENT, sh
 from tests.traffic.load import SERVICE, under_load

@@ -6,8 +6,8 @@ import json
 import random
 import time
 
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from tests.traffic import faults, seen
 from tests.traffic.fleet import BALANCERS, CLIENT, await_healthy, await_that, sh
 from tests.traffic.load import under_load

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import statistics
 
+from benchmarks.results import Row
+from benchmarks.site import Setting, say
 from benchmarks.traffic import rivals
-from benchmarks.traffic.results import Row
-from benchmarks.traffic.site import Setting, say
 from tests.traffic import faults, load
 from tests.traffic.fleet import BALANCERS, SERVERS, Replica, await_that, control, holder, row
 from tools.sandbox.layout import VIRTUAL_ADDRESS

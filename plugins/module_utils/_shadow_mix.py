@@ -33,6 +33,10 @@ class ShadowError(LlmopsError):
     """A comparison that cannot be made, and what is needed for it."""
 
 
+class SparseLog(ShadowError):
+    """A log that holds too few requests to tell what a pool gets."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """Requests of one length, in tokens, and how many of them there are beside the others."""
@@ -62,7 +66,7 @@ def read_mix(data: Sequence[Mapping[str, Any]]) -> list[Kind]:
 
 
 def mix_of_log(path: str, pool: str, requests: int) -> list[Kind]:
-    """The mix of a pool's answered completions at the end of a balancer's log; ShadowError when it has too few."""
+    """The mix of a pool's answered completions at the end of a balancer's log; SparseLog when it has too few."""
     try:
         with open(path, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
@@ -71,9 +75,9 @@ def mix_of_log(path: str, pool: str, requests: int) -> list[Kind]:
         raise ShadowError(f"access_log {path}: {problem.strerror or problem}: run on a balancer, as root") from None
     lengths = [length for line in lines for length in _lengths(line, pool)]
     if len(lengths) < requests:
-        raise ShadowError(
+        raise SparseLog(
             f"access_log {path}: its last {LOG_BYTES >> 20} MiB hold {len(lengths)} answered completions of pool "
-            f"{pool}, needed are {requests}: give mix, or leave both out for a synthetic one"
+            f"{pool}, needed are {requests}"
         )
     return _grouped(lengths)
 

@@ -43,6 +43,7 @@ def rows(
         row |= {"address": replica["address"], "port": replica["port"]}
         row |= {key: facts.get(key) for key in ("model", "revision", "version", "running", "waiting", "kv_cache_usage")}
         row |= {key: facts.get(key) for key in ("release", "previous", "pending")}
+        row["marks"] = _marks(facts.get("releases") or {})
         row["health"] = facts.get("health", UNREACHABLE)
         row["reason"] = facts.get("reason") or ("" if facts else told.get("msg", "the host did not answer"))
         row["balancers"] = {host: ways[replica["id"]] for host, ways in treated.items() if replica["id"] in ways}
@@ -78,7 +79,7 @@ def table(found: Iterable[Mapping[str, Any]], balancer_rows: Iterable[Mapping[st
         lines.append(tuple("-" if cell in (None, "") else str(cell) for cell in cells))
         if row["reason"]:
             notes.append(f"{row['id']}: {row['reason']}")
-        notes += [f"{row['id']}: {text}" for text in _ways(ways)]
+        notes += [f"{row['id']}: {text}" for text in (*_marked(row["marks"]), *_ways(ways))]
     widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
     notes += [f"{row['name']}: {text}" for row in balancer_rows for text in row["problems"]]
@@ -89,6 +90,21 @@ def _treatment(told: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     keys = ("administrative", "in_rotation", "health", "reason", "note", "inflight")
     status = (told or {}).get("status") or {"replicas": []}
     return {row["id"]: {key: row[key] for key in keys} for row in status["replicas"]}
+
+
+def _marks(releases: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The marks of each release that has one, by its id."""
+    known = {about["id"]: about for about in releases.values() if about}
+    marks = {
+        release: {mark: about[mark] for mark in ("bad", "held") if about[mark]} for release, about in known.items()
+    }
+    return {release: found for release, found in marks.items() if found}
+
+
+def _marked(marks: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
+    for release, found in marks.items():
+        for mark, reason in found.items():
+            yield f"release {release} is marked {mark}: {reason}"
 
 
 def _troubles(status: Mapping[str, Any]) -> Iterable[str]:

@@ -14,6 +14,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils import _systemd
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError, Completion, Replica, revision_alias
 
+UNKNOWN = -1
 WRONG_MODEL_LOOKS = 3  # a process on its way out may still answer with the old model for a moment
 
 
@@ -30,10 +31,12 @@ class Wish:
     completions: int = 1
     prompt: str = "Say one word:"
     max_tokens: int = 4
-    timeout: float = 600.0
+    timeout: float = 600.0  # below 0 counts as 0: the rest of what an earlier call used up
+    return_after: float = 0.0  # of this call; 0 is no limit
     request_timeout: float = 60.0
     interval: float = 1.0
     unit: str = ""
+    restarts: int = UNKNOWN  # of the unit, as an earlier call found them
     journal_lines: int = 30
 
     @property
@@ -49,6 +52,7 @@ class Ready:
     ready: bool = False
     elapsed: float = 0.0
     attempts: int = 0
+    restarts: int = UNKNOWN
     last: str = "nothing was asked yet"
     models: list[str] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
@@ -57,8 +61,10 @@ class Ready:
         """As the module returns it."""
         return {
             "ready": self.ready,
+            "done": self.ready,
             "elapsed": round(self.elapsed, 1),
             "attempts": self.attempts,
+            "restarts": self.restarts,
             "last": self.last,
             "models": self.models,
             "completions": [asdict(completion) for completion in self.completions],
@@ -66,12 +72,12 @@ class Ready:
 
 
 class UnitWatch:
-    """Notices that the process of a unit ended."""
+    """Notices that the process of a unit ended. ``restarts`` are those that do not count: the unit had them before."""
 
-    def __init__(self, unit: str, show: Callable[[str], _systemd.UnitState]) -> None:
+    def __init__(self, unit: str, show: Callable[[str], _systemd.UnitState], restarts: int = UNKNOWN) -> None:
         self._unit = unit
         self._show = show
-        self._first: _systemd.UnitState | None = None
+        self.restarts = restarts
 
     def trouble(self) -> str:
         """Why the unit will not become ready; empty while it may."""
@@ -80,13 +86,13 @@ class UnitWatch:
         state = self._show(self._unit)
         if not state.exists:
             return f"{self._unit} does not exist on this host: install the unit before waiting for it"
-        first = self._first
-        if first is None or state.restarts < first.restarts:  # somebody started it anew: the count began again
-            self._first = first = state
+        # fewer than before: somebody started it anew, and the count began again
+        if self.restarts == UNKNOWN or state.restarts < self.restarts:
+            self.restarts = state.restarts
         if state.down:
             never = state.active == "inactive" and not state.exit_code.strip("0")
             return f"{state.words()}: it was not started" if never else state.words()
-        if state.restarts > first.restarts:
+        if state.restarts > self.restarts:
             return f"{state.words()}: its process ended while it was waited for"
         return ""
 
@@ -118,14 +124,19 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Ready:
-    """Waits for the model, then for the completions; WaitError says what was last seen."""
+    """Waits for the model, then for the completions, or until this call is to return; WaitError says what was seen."""
     began = clock()
+    over = max(0.0, wish.timeout)
+    end = min(over, wish.return_after) if wish.return_after else over
     seen = Ready()
-    watch = UnitWatch(wish.unit, show)
+    watch = UnitWatch(wish.unit, show, wish.restarts)
     wrong = 0
 
+    def second() -> float:
+        return clock() - began
+
     def give_up(reason: str) -> WaitError:
-        seen.elapsed = clock() - began
+        seen.elapsed = second()
         text = f"{replica.url} is not ready after {seen.elapsed:.0f} s: {reason}"
         if seen.attempts and seen.last not in reason:
             text += f"; last answer: {seen.last}"
@@ -136,12 +147,13 @@ def wait(
 
     while True:
         trouble = watch.trouble()
+        seen.restarts = watch.restarts
         if trouble:
             raise give_up(trouble)
         try:
             if look_once(replica, wish, seen):
                 wrong = 0
-                _complete(replica, wish, seen, wish.timeout - (clock() - began))
+                _complete(replica, wish, seen, second, over, end)
             elif seen.models and "is missing" in seen.last:
                 wrong += 1
         except ApiError as problem:
@@ -150,20 +162,22 @@ def wait(
                 raise give_up(str(problem)) from None
         if wrong >= WRONG_MODEL_LOOKS:
             raise give_up(f"{seen.last}: another release runs there; was it restarted?")
-        seen.elapsed = clock() - began
+        seen.elapsed = second()
         if seen.ready:
             return seen
-        if seen.elapsed + wish.interval > wish.timeout:
-            raise give_up(f"the time limit of {wish.timeout:g} s is over")
-        sleep(wish.interval)
+        if seen.elapsed >= over:
+            raise give_up(f"the time limit of {over:g} s is over")
+        if seen.elapsed >= end:
+            return seen
+        sleep(min(wish.interval, end - seen.elapsed))
 
 
-def _complete(replica: Replica, wish: Wish, seen: Ready, left: float) -> None:
-    """The completions that are still missing; those that were answered count."""
-    end = time.monotonic() + left
+def _complete(replica: Replica, wish: Wish, seen: Ready, second: Callable[[], float], over: float, end: float) -> None:
+    """The completions that are still missing, as far as the time goes; those that were answered count."""
     while len(seen.completions) < wish.completions:
-        limit = max(1.0, min(wish.request_timeout, end - time.monotonic()))
-        done = replica.complete(wish.model, wish.prompt, wish.max_tokens, timeout=limit)
-        seen.completions.append(done)
-    seen.last = f"{replica.url} answered {len(seen.completions)} completions"
-    seen.ready = True
+        limit = max(1.0, min(wish.request_timeout, over - second()))
+        seen.completions.append(replica.complete(wish.model, wish.prompt, wish.max_tokens, timeout=limit))
+        if second() >= end:
+            break
+    seen.ready = len(seen.completions) >= wish.completions
+    seen.last = f"{replica.url} answered {len(seen.completions)} of {wish.completions} completions"

@@ -45,8 +45,7 @@ options:
   releases:
     description:
       - Directory of the releases of this host, usually V(/etc/vllm). When given, each of O(replicas) that has a C(name)
-        is told with the C(release) in force, the C(previous) one, the one that is C(pending), and the
-        C(running_release) that its process was started with. Needs the rights to read it.
+        is told with its releases. Needs the rights to read it.
     type: path
   env:
     description: Directory of a vLLM environment on this host whose version is wanted too.
@@ -121,10 +120,32 @@ kv_cache_tokens:
   returned: with O(url)
   type: int
 replicas:
-  description: The same values for each of O(replicas), with C(id), C(url) and its releases, in the order given.
+  description: The same values for each of O(replicas), with its C(id), in the order given.
   returned: with O(replicas)
   type: list
   elements: dict
+  contains:
+    release:
+      description: Id of the release in force, empty when there is none. The same for C(previous) and C(pending).
+      returned: with O(releases) and a C(name)
+      type: str
+    running_release:
+      description: Id of the release that the process was started with, empty when none runs.
+      returned: with O(releases) and a C(name)
+      type: str
+    verified:
+      description: Whether the release in force has answered completions.
+      returned: with O(releases) and a C(name)
+      type: bool
+    releases:
+      description:
+        - C(current), C(pending) and C(previous), each null when there is none.
+        - C(id), C(version) of vLLM, C(model), C(model_revision), C(env) and C(model_path) say what it is.
+        - C(bad) and C(held) say why it is marked, and are empty when it is not.
+        - C(usable) is whether its files, environment and weights are there, C(problem) says what is not.
+        - C(differences) against the current release, each with C(name), C(before) and C(after). Secrets are not shown.
+      returned: with O(releases) and a C(name)
+      type: dict
 installed_version:
   description: Version of vLLM in the environment, empty when there is none.
   returned: with O(env)
@@ -134,13 +155,14 @@ installed_version:
 import functools
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._release_info import releases_of
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import (
     Replica,
     installed_version,
     look,
     side_by_side,
 )
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import releases_of
 
 SPEC = {
     "url": {"type": "str"},
@@ -171,9 +193,12 @@ def main() -> None:
     result = dict(seen.pop(0)) if p["url"] else {}
     if p["replicas"] is not None:
         result["replicas"] = [{"id": entry[0], **facts} for entry, facts in zip(wanted, seen)]
-        for entry, facts in zip(p["replicas"] if p["releases"] else [], result["replicas"]):
-            if entry["name"]:
-                facts.update(releases_of(p["releases"], entry["name"]))
+        try:
+            for entry, facts in zip(p["replicas"] if p["releases"] else [], result["replicas"]):
+                if entry["name"]:
+                    facts.update(releases_of(p["releases"], entry["name"]))
+        except LlmopsError as problem:
+            module.fail_json(msg=str(problem))
     if p["env"]:
         result["installed_version"] = installed_version(p["env"])
     module.exit_json(changed=False, **result)

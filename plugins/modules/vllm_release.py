@@ -13,7 +13,8 @@ description:
   - A release is an immutable directory that holds everything that decides how a replica runs. Its id is a digest of the
     meaning; order and spelling of flag names, comments and blank lines do not count.
   - V(staged) builds the candidate and points C(staged) at it. V(active) switches C(current) in one step and keeps the
-    old one as C(previous). V(absent) removes everything of the replica.
+    old one as C(previous). V(marked) says that a release is not to be activated. V(absent) removes everything of the
+    replica.
   - Never starts, stops or restarts anything.
   - Several runs on one replica wait for each other. What a killed run left is removed by the next.
 options:
@@ -27,17 +28,34 @@ options:
     default: /etc/vllm
   state:
     description:
-      - What is wanted. V(verified) marks the release in force as one that has answered completions; the mark ends with
-        the next switch.
+      - What is wanted. V(verified) remembers that the release in force has answered completions, until the next switch.
+      - With V(marked), O(release) gets O(mark), or loses its marks. O(state=active) refuses a marked release. Marks
+        stay when the release is staged anew, and when M(llmops.vllm.vllm_prune) has removed it.
+      - V(active) refuses a release whose files, environment or weights are gone, before anything is changed.
     type: str
-    choices: [staged, active, verified, absent]
+    choices: [staged, active, verified, marked, absent]
     default: staged
   release:
     description:
-      - Id of the release to activate. Without it O(state=active) takes the release that O(settings) describe, and
-        without these the staged one.
+      - The release to activate or to mark. An id, or one of the names V(current), V(previous) and V(staged).
+      - Without it O(state=active) takes the release that O(settings) describe, and without these the staged one;
+        O(state=marked) takes the current one.
+      - When O(state=active) goes by O(release) to another one than the staged one, the release that was left becomes
+        the staged one, so that it shows as pending.
     type: str
     default: ""
+  mark:
+    description:
+      - V(bad), the release failed a gate. V(held), a pool was rolled back from it, and it is not to be tried again
+        until somebody says so. V(none) takes all marks of the release away.
+      - Required with O(state=marked).
+    type: str
+    choices: [bad, held, none]
+    version_added: 0.2.0
+  reason:
+    description: Why, in one line. Required with O(mark=bad) and O(mark=held).
+    type: str
+    version_added: 0.2.0
   settings:
     description: Long flag names of C(vllm serve) without dashes, and their values.
     type: dict
@@ -81,16 +99,19 @@ options:
     description: Group of the files; the service user is in it.
     type: str
     default: vllm
-  keep:
-    description: Releases to keep besides current, previous, staged, the running one, and those marked bad.
-    type: int
-    default: 1
   service:
     description:
       - systemd unit whose running process is compared with C(current). The default is C(vllm@<replica>.service).
     type: str
 extends_documentation_fragment:
   - llmops.vllm.attributes
+attributes:
+  idempotent:
+    support: partial
+    description: O(release=previous) goes back and forth when run twice. Everything else changes nothing then.
+seealso:
+  - module: llmops.vllm.vllm_prune
+  - module: llmops.vllm.vllm_info
 author:
   - llmops.vllm maintainers (@llmops)
 """
@@ -118,11 +139,25 @@ EXAMPLES = r"""
   llmops.vllm.vllm_release:
     replica: r0
     state: active
+
+- name: Go back
+  llmops.vllm.vllm_release:
+    replica: r0
+    state: active
+    release: previous
+
+- name: See to it that the release which was left is not tried again
+  llmops.vllm.vllm_release:
+    replica: r0
+    state: marked
+    release: staged
+    mark: held
+    reason: answers were cut off
 """
 
 RETURN = r"""
 release:
-  description: Id of the release that was staged or activated.
+  description: Id of the release that was staged, activated, verified or marked.
   returned: always
   type: str
   sample: 3f2a9c01d4e7
@@ -146,6 +181,10 @@ running:
   description: Id of the release that the unit's process was started with. Empty when none runs or nobody can tell.
   returned: always
   type: str
+switched:
+  description: Whether C(current) names another release than before.
+  returned: always
+  type: bool
 restart_needed:
   description:
     - Whether a running replica must be restarted to run the current release, because C(current) was switched to another
@@ -160,11 +199,10 @@ bad:
   description: Why the release is marked bad, empty when it is not.
   returned: always
   type: str
-pruned:
-  description: Ids of old releases that were removed.
+held:
+  description: Why the release is held, empty when it is not.
   returned: always
-  type: list
-  elements: str
+  type: str
 repaired:
   description: Files of an existing release that were not as they should be.
   returned: always
@@ -179,13 +217,17 @@ differences:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import Home, Owner, apply, release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._release_home import Home, Owner
+from ansible_collections.llmops.vllm.plugins.module_utils._release_meaning import release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import Wish, apply
 
 SPEC = {
     "replica": {"type": "str", "required": True},
     "root": {"type": "path", "default": "/etc/vllm"},
-    "state": {"type": "str", "choices": ["staged", "active", "verified", "absent"], "default": "staged"},
+    "state": {"type": "str", "choices": ["staged", "active", "verified", "marked", "absent"], "default": "staged"},
     "release": {"type": "str", "default": ""},
+    "mark": {"type": "str", "choices": ["bad", "held", "none"]},
+    "reason": {"type": "str"},
     "settings": {"type": "dict"},
     "environment": {"type": "dict", "default": {}},
     "unit": {"type": "str", "default": ""},
@@ -197,7 +239,6 @@ SPEC = {
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "vllm"},
-    "keep": {"type": "int", "default": 1},
     "service": {"type": "str"},
 }
 
@@ -207,20 +248,25 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=SPEC,
         supports_check_mode=True,
-        required_if=[("state", "staged", ("settings", "env", "model"))],
+        required_if=[
+            ("state", "staged", ("settings", "env", "model")),
+            ("state", "marked", ("mark",)),
+            ("mark", "bad", ("reason",)),
+            ("mark", "held", ("reason",)),
+        ],
     )
     p = module.params
     try:
-        release = release_from(p) if p["settings"] is not None and p["state"] != "absent" else None
-        change = apply(
-            Home(p["root"], p["replica"], Owner(p["owner"], p["group"])),
-            p["state"],
-            release,
-            wanted=p["release"],
-            keep=p["keep"],
+        described = p["settings"] is not None and p["state"] in ("staged", "active")
+        wish = Wish(
+            state=p["state"],
+            release=release_from(p) if described else None,
+            named=p["release"],
+            mark=p["mark"] or "",
+            reason=p["reason"] or "",
             unit=p["service"] if p["service"] is not None else f"vllm@{p['replica']}.service",
-            check=module.check_mode,
         )
+        change = apply(Home(p["root"], p["replica"], Owner(p["owner"], p["group"])), wish, check=module.check_mode)
     except LlmopsError as problem:
         module.fail_json(msg=str(problem))
     else:

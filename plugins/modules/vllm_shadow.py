@@ -62,6 +62,7 @@ options:
     description:
       - Access log of the balancer on which the module runs, usually V(/var/log/nginx/llm_access.log). Lengths are
         estimated from bytes, since the log has no content; the end of the log is read, 8 MiB at most.
+      - When it holds fewer than O(samples) requests of the pool, the synthetic mix is used, and RV(notes) says so.
     type: path
   pool:
     description: The pool whose requests in O(access_log) count.
@@ -238,11 +239,18 @@ mix:
   returned: always
   type: list
   elements: dict
+notes:
+  description: What one should know besides, such as that the log told too little.
+  returned: always
+  type: list
+  elements: str
 elapsed:
   description: Seconds that all of it took.
   returned: when both were asked
   type: float
 """
+
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils import _shadow_mix
@@ -292,6 +300,18 @@ SPEC = {
 }
 
 
+def _mix(p: dict[str, Any], samples: int) -> tuple[list[_shadow_mix.Kind], list[str]]:
+    """The lengths that are replayed, and what is to be said of them."""
+    if p["mix"] is not None:
+        return _shadow_mix.read_mix(p["mix"]), []
+    if p["access_log"]:
+        try:
+            return _shadow_mix.mix_of_log(p["access_log"], p["pool"], samples), []
+        except _shadow_mix.SparseLog as problem:
+            return list(_shadow_mix.SYNTHETIC), [f"{problem}: a synthetic mix of chats was replayed instead"]
+    return list(_shadow_mix.SYNTHETIC), []
+
+
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
@@ -304,12 +324,8 @@ def main() -> None:
     try:
         bounds = Bounds(**{name: p[name] for name in BOUNDS})
         limits = Limits(**{name: p[name] for name in LIMITS})
-        mix = list(_shadow_mix.SYNTHETIC)
-        if p["access_log"]:
-            mix = _shadow_mix.mix_of_log(p["access_log"], p["pool"], limits.samples)
-        elif p["mix"] is not None:
-            mix = _shadow_mix.read_mix(p["mix"])
-        told = {"mix": _shadow_mix.as_data(mix)}
+        mix, notes = _mix(p, limits.samples)
+        told = {"mix": _shadow_mix.as_data(mix), "notes": notes}
         if module.check_mode:
             module.exit_json(changed=False, skipped=True, msg="the options are valid, nothing was asked", **told)
         new = Replica(p["url"], p["api_key"])

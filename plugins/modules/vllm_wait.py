@@ -42,10 +42,27 @@ options:
     description: The prompt of the completions.
     type: str
     default: "Say one word:"
-  timeout:
-    description: Seconds until the wait is given up.
+  restarts:
+    description:
+      - The RV(restarts) of an earlier call, or of M(llmops.vllm.vllm_unit) that started the unit, so that this one
+        notices that the process ended in between. V(-1) counts from now on.
     type: int
+    default: -1
+  timeout:
+    description:
+      - Seconds until the wait is given up.
+      - A number below 0 counts as 0, with which it is looked, and not waited.
+    type: float
     default: 600
+  return_after:
+    description:
+      - Seconds after which this call returns although the replica is not ready, without failure; V(0) is no limit. A
+        completion that has begun is finished first, which may take O(request_timeout).
+      - A further call is given the rest of O(timeout), which is that without RV(elapsed), and RV(restarts). It asks for
+        all O(completions) again.
+      - For whoever must do something meanwhile, such as renewing a lease.
+    type: float
+    default: 0
   request_timeout:
     description: Seconds that one completion may take.
     type: int
@@ -71,6 +88,7 @@ attributes:
     description: Does not wait. Looks once, asks for no completion, and is skipped when the replica is not there.
 seealso:
   - module: llmops.vllm.vllm_info
+  - module: llmops.vllm.vllm_unit
 author:
   - llmops.vllm maintainers (@llmops)
 """
@@ -84,6 +102,16 @@ EXAMPLES = r"""
     revision: 6f6073b423013f6a7d4d9f39144961bfbfbc386b
     unit: vllm@r0.service
     completions: 3
+
+- name: Look for a minute, to go on later
+  llmops.vllm.vllm_wait:
+    url: http://192.0.2.21:8000
+    api_key: "{{ llmops_backend_keys | first }}"
+    model: llama-70b
+    unit: vllm@r0.service
+    restarts: "{{ earlier.restarts }}"
+    timeout: "{{ 1800 - earlier.elapsed }}"
+    return_after: 60
 """
 
 RETURN = r"""
@@ -91,12 +119,22 @@ ready:
   description: Whether the replica was ready.
   returned: always
   type: bool
+done:
+  description: The same, under the name that it has in M(llmops.vllm.vllm_unit).
+  returned: always
+  type: bool
 elapsed:
-  description: Seconds waited.
+  description: Seconds that this call waited.
   returned: always
   type: float
 attempts:
   description: How often the replica was looked at.
+  returned: always
+  type: int
+restarts:
+  description:
+    - The restarts by systemd that the unit had when it was first looked at, O(restarts) if given. V(-1) where no unit
+      was looked at.
   returned: always
   type: int
 last:
@@ -130,7 +168,9 @@ SPEC = {
     "unit": {"type": "str", "default": ""},
     "completions": {"type": "int", "default": 1},
     "prompt": {"type": "str", "default": "Say one word:"},
-    "timeout": {"type": "int", "default": 600},
+    "restarts": {"type": "int", "default": -1},
+    "timeout": {"type": "float", "default": 600.0},
+    "return_after": {"type": "float", "default": 0.0},
     "request_timeout": {"type": "int", "default": 60},
     "interval": {"type": "float", "default": 1.0},
     "journal_lines": {"type": "int", "default": 30},

@@ -41,7 +41,7 @@ _TASKS, _HOSTS = Here("--list-tasks"), Here("--list-hosts")
 _MOLECULE = "tests/scenarios/test_molecule.py"
 _UPDATE = There("playbooks/balancer_update.yml", "update_plan", "update_ask", "update_host")
 _CHAT = There("molecule/default/tests/conftest.py", "curl", "--cacert", "Authorization: Bearer", "/v1/chat/completions")
-_ACTIVATE = There("tests/unit/test_vllm_release.py", "active", "test_stage_activate")
+_ROLLOUT = There("molecule/rollout/tests/test_rollout.py", "under_load_play", "llmops_rollout_replicas")
 _ENDPOINT = "/v1/chat/completions"
 _QUESTION = '-d \'{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 24}\''
 _CURL = 'curl --cacert %s -H "Authorization: Bearer $LLMOPS_API_KEY" -H "Content-Type: application/json" '
@@ -139,15 +139,25 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "llm-balancer drain gpu1/r0 --wait": (There("tests/unit/agent/test_cli.py", '"drain", "g1", "--wait"'),),
     "llm-balancer undrain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("undrain"'),),
     # a replica by hand
-    'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active"': (_HOSTS, _ACTIVATE),
-    'ansible gpu1 -i my-fleet --become -m llmops.vllm.vllm_release -a "replica=r0 state=active release=3f2a9c01d4e7"': (
-        _HOSTS,
-        _ACTIVATE,
+    # rollouts
+    "ansible-playbook -i my-fleet llmops.vllm.rollout --check": (
+        _TASKS,
+        There("molecule/rollout/tests/test_rollout.py", '"--check"', "max-num-seqs: 16 -> 12"),
     ),
-    "ansible gpu1 -i my-fleet --become -m ansible.builtin.systemd_service "
-    '-a "name=vllm@r0.service state=restarted daemon_reload=true"': (
-        _HOSTS,
-        There("roles/vllm/tasks/service.yml", "ansible.builtin.systemd_service", "'restarted'", "daemon_reload"),
+    "ansible-playbook -i my-fleet llmops.vllm.rollout": (_TASKS, _ROLLOUT),
+    "ansible-playbook -i my-fleet llmops.vllm.rollout -e llmops_rollout_pools=chat-h100": (
+        _TASKS,
+        There("molecule/rollout_broken/tests/test_broken.py", "llmops_rollout_pools"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.rollout -e llmops_rollout_replicas=gpu1/r0": (_TASKS, _ROLLOUT),
+    "ansible-playbook -i my-fleet llmops.vllm.rollout -e llmops_rollout_replicas=gpu1": (_TASKS, _ROLLOUT),
+    "ansible-playbook -i my-fleet llmops.vllm.rollout -e llmops_rollout_retry=true": (
+        _TASKS,
+        There("tests/unit/test_rollout_plan.py", 'retry="true"'),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.rollback -e llmops_rollout_pools=chat-h100": (
+        _TASKS,
+        There("molecule/rollout/tests/test_rollout.py", 'action="rollback"'),
     ),
     # balancers
     "ansible-playbook -i my-fleet llmops.vllm.balancer_update": (_TASKS, _UPDATE),

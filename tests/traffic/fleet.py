@@ -47,9 +47,9 @@ class Replica:
 
 @dataclass(frozen=True)
 class Fleet:
-    """An inventory over the sandbox's hosts. ``fake``: its replicas are the fake vLLM and take faults."""
+    """Inventories over the sandbox's hosts. ``fake``: its replicas are the fake vLLM and take faults."""
 
-    inventory: pathlib.Path
+    inventories: tuple[pathlib.Path, ...]
     pool: str
     names: tuple[str, ...]
     fake: bool
@@ -58,20 +58,31 @@ class Fleet:
     def replicas(self) -> tuple[Replica, ...]:
         return tuple(Replica(host, name) for host in SERVERS for name in self.names)
 
-    def playbook(self, name: str, *options: str, expected: int | None = 0) -> str:
-        """Play it as an operator would and return what it printed; AssertionError when it ended otherwise."""
-        env = {**for_ansible(), "ANSIBLE_INVENTORY": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
+    @property
+    def inventory(self) -> str:
+        """As ansible reads it."""
+        return ",".join(str(path) for path in self.inventories)
+
+    def command(self, name: str, *options: str) -> tuple[list[str], dict[str, str]]:
+        """The command line that plays a playbook of the collection on this fleet, and its environment."""
+        env = {**for_ansible(), "ANSIBLE_INVENTORY": self.inventory, "ANSIBLE_NOCOLOR": "1"}
         for variable in ("ANSIBLE_FORCE_COLOR", "PY_COLORS"):
             env.pop(variable, None)
-        command = ["ansible-playbook", f"llmops.vllm.{name}", *options]
+        return ["ansible-playbook", f"llmops.vllm.{name}", *options], env
+
+    def playbook(self, name: str, *options: str, expected: int | None = 0) -> str:
+        """Play it as an operator would and return what it printed; AssertionError when it ended otherwise."""
+        command, env = self.command(name, *options)
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         told = done.stdout[-4000:] + done.stderr[-2000:]
         assert expected is None or done.returncode == expected, f"{' '.join(command)}: {done.returncode}\n{told}"
         return done.stdout
 
 
-FAKE = Fleet(ROOT / "molecule" / "faults" / "inventory", "chat-fake", ("r0", "r1"), fake=True)
-REAL = Fleet(INVENTORY, "chat-tiny", ("r0",), fake=False)
+_FAULTS, _ROLLOUT = (ROOT / "molecule" / scenario / "inventory" for scenario in ("faults", "rollout_broken"))
+FAKE = Fleet((_FAULTS,), "chat-fake", ("r0", "r1"), fake=True)
+ROLLED = Fleet((_FAULTS, _ROLLOUT), "chat-fake", ("r0", "r1", "r2"), fake=True)  # r2 are a pool of their own
+REAL = Fleet((INVENTORY,), "chat-tiny", ("r0",), fake=False)
 
 
 def sh(host: str, command: str, check: bool = True, given: str | None = None, timeout: float = 300) -> str:

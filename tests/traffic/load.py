@@ -17,7 +17,6 @@ from .fleet import CLIENT, await_that, sh
 
 SERVICE = f"https://{VIRTUAL_ADDRESS}/v1"
 _CA = "/opt/sandbox/pki/ca.crt"
-_KEY = "/root/traffic.key"
 _numbers = itertools.count(1)
 
 
@@ -52,11 +51,13 @@ class Running:
         return self.wait(seconds)
 
 
-def start(*options: str, urls: tuple[str, ...] = (SERVICE,), module: str = "tests.load") -> Running:
+def start(
+    *options: str, urls: tuple[str, ...] = (SERVICE,), module: str = "tests.load", client: str = "load"
+) -> Running:
     """Start the load client in the background; bounded by its own ``--requests`` and ``--seconds``."""
-    place = f"/root/traffic-{next(_numbers)}"
-    sh(CLIENT, f"umask 077; cat > {_KEY}; rm -f {place}.*", given=fleet.key())
-    words = ["python3", "-m", module, *(word for url in urls for word in ("--url", url)), "--key-file", _KEY]
+    place, key = f"/root/traffic-{next(_numbers)}", f"/root/{client}.key"
+    sh(CLIENT, f"umask 077; cat > {key}; rm -f {place}.*", given=fleet.key(client))
+    words = ["python3", "-m", module, *(word for url in urls for word in ("--url", url)), "--key-file", key]
     words += ["--model", MODEL_NAME, "--ca", _CA, "--out", f"{place}.json"]
     words += ["--requests-out", f"{place}.rows"] if module == "tests.load" else []
     run = f"ulimit -n 65536; cd /opt; {shlex.join([*words, *options])} & echo $! > {place}.pid; wait $!"
@@ -72,10 +73,10 @@ def hostile(*kinds: str, count: int, seconds: float, url: str = f"https://{VIRTU
 
 
 @contextmanager
-def under_load(*options: str, urls: tuple[str, ...] = (SERVICE,)) -> Iterator[list[Result]]:
+def under_load(*options: str, urls: tuple[str, ...] = (SERVICE,), client: str = "load") -> Iterator[list[Result]]:
     """Run the block while the load runs; the result is the list's one entry after it."""
     found: list[Result] = []
-    running = start("--requests", "1000000", *options, urls=urls)
+    running = start("--requests", "1000000", *options, urls=urls, client=client)
     try:
         await_that(busy, "requests are under way", 60)
         yield found

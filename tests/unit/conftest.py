@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import importlib
 import json
+import os
 import pathlib
+import pwd
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -59,6 +62,29 @@ def run_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleResult]:
         return ModuleResult(ended)
 
     return run
+
+
+@pytest.fixture
+def release_args(tmp_path: pathlib.Path) -> dict[str, Any]:
+    """Arguments of vllm_release for replica r0 below ``tmp_path``; its environment and its weights are there."""
+    for name in ("env", "model"):
+        (tmp_path / name).mkdir()
+    return {
+        "replica": "r0",
+        "root": str(tmp_path / "etc" / "vllm"),
+        "settings": {"model": str(tmp_path / "model"), "max-model-len": 1024, "port": 8000},
+        "environment": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": 75},
+        "unit": "[Service]\nTimeoutStopSec=90\n",
+        "env": str(tmp_path / "env"),
+        "model": str(tmp_path / "model"),
+        "model_name": "tiny",
+        "model_revision": "a" * 40,
+        "version": "0.32.0",
+        "secrets": {"api-key": ["first-key-0123456789abcdef0123456789", "second-key-0123456789abcdef012345678"]},
+        "owner": pwd.getpwuid(os.geteuid()).pw_name,
+        "group": grp.getgrgid(os.getegid()).gr_name,
+        "service": "",
+    }
 
 
 @pytest.fixture(scope="module")

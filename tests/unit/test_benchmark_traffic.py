@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
+from benchmarks import results
+from benchmarks.results import Row
 from benchmarks.traffic import __main__ as command
-from benchmarks.traffic import results, stalls
-from benchmarks.traffic.results import Row
+from benchmarks.traffic import stalls
+from benchmarks.traffic.results import HEAD
 
 
 def put(old: str, measure: str, *rows: Row, fleet: str = "fake, lua") -> str:
-    return results.table(old, measure, fleet, list(rows), "nginx 1", 0.5, 2, "2026-01-01")
+    return results.table(HEAD, old, measure, fleet, list(rows), "nginx 1", 0.5, 2, "2026-01-01")
 
 
 def test_rows_of_a_measure_are_replaced_where_they_stood() -> None:

@@ -172,7 +172,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path, monkeypatch):
         (
             [line()] * 29,
             "main",
-            "hold 29 answered completions of pool main, needed are 30: give mix, or leave both out",
+            "hold 29 answered completions of pool main, needed are 30",
         ),
         ([line()] * 99, "typo", "hold 0 answered completions of pool typo"),
         (None, "main", "No such file or directory: run on a balancer"),

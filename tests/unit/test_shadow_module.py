@@ -156,3 +156,14 @@ def test_check_mode_asks_nothing(run_module, two, tmp_path):
     log = str(tmp_path / "none")
     wrong = run_module("vllm_shadow", args(*two, mix=None, access_log=log, pool="main"), check=True)
     assert wrong.failed and f"access_log {log}: No such file or directory" in wrong["msg"]
+
+
+def test_a_log_that_tells_too_little_is_said_and_a_synthetic_mix_is_replayed(run_module, two, tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("")
+    told = run_module("vllm_shadow", args(*two, mix=None, access_log=str(log), pool="main"), check=True)
+    assert told["notes"] == [
+        f"access_log {log}: its last 8 MiB hold 0 answered completions of pool main, needed are "
+        f"{told['notes'][0].split('needed are ')[1].split(':')[0]}: a synthetic mix of chats was replayed instead"
+    ]
+    assert len(told["mix"]) > 1

@@ -10,11 +10,13 @@ REPLICAS = [
     {"id": f"{host}/r0", "host": host, "pool": "chat", "profile": "baseline", "address": "192.0.2.1", "port": 8000}
     for host in ("g1", "g2", "g3")
 ]
+ABC = {"id": "abc", "bad": "", "held": ""}
 SEEN: dict[str, Any] = {
     "g1": {
         "replicas": [
             {"id": "g1/r0", "health": "ok", "reason": "", "model": "llama", "revision": "6f6073b42301", "running": 0}
             | {"waiting": 2, "kv_cache_usage": 0.256, "release": "abc", "previous": None, "pending": "def"}
+            | {"releases": {"current": ABC, "pending": ABC | {"id": "def", "bad": "slow"}, "previous": None}}
         ]
     },
     "g2": {"unreachable": True, "msg": "Connection timed out"},
@@ -26,6 +28,12 @@ def test_a_host_that_could_not_be_asked_is_a_row_that_says_so() -> None:
     assert found["g2/r0"]["health"] == found["g3/r0"]["health"] == "unreachable"
     assert found["g2/r0"]["reason"] == "Connection timed out"
     assert found["g1/r0"]["pending"] == "def"
+
+
+def test_a_marked_release_is_a_line_below_the_table_and_in_its_row() -> None:
+    found = _status.rows(REPLICAS, SEEN)
+    assert [row["marks"] for row in found] == [{"def": {"bad": "slow"}}, {}, {}]
+    assert "g1/r0: release def is marked bad: slow" in _status.table(found)
 
 
 def test_table_shows_zero_as_zero_and_unknown_as_a_dash() -> None:

@@ -352,6 +352,82 @@ def test_old_restarts_and_a_new_start_by_hand_do_not_end_the_wait(stub):
     assert seen.ready and seen.attempts == 4
 
 
+class Clock:
+    """Is turned by sleep, and by nothing else."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def wait_for(url, states=(), **wish):
+    """Wait with a clock that is turned by hand; of the states of the unit, the last stays."""
+    clock, left = Clock(), list(states)
+    return _vllm_wait.wait(
+        api.Replica(url, KEY),
+        _vllm_wait.Wish("tiny", unit="vllm@r0.service" if left else "", **wish),
+        show=lambda unit: left.pop(0) if len(left) > 1 else left[0],
+        journal=lambda unit, lines, secrets: "the journal",
+        clock=clock,
+        sleep=clock.sleep,
+    )
+
+
+def test_it_returns_in_between_without_failure(closed_url):
+    seen = wait_for(closed_url, timeout=100, return_after=20.5)
+    assert (seen.ready, seen.elapsed, seen.attempts) == (False, 20.5, 22)
+    assert seen.result()["done"] is False and "connection refused" in seen.last
+
+
+@pytest.mark.parametrize("return_after", [0, 5, 50])
+def test_the_time_limit_is_before_the_return(closed_url, return_after):
+    with pytest.raises(_vllm_wait.WaitError, match="not ready after 5 s: the time limit of 5 s is over"):
+        wait_for(closed_url, timeout=5, return_after=return_after)
+
+
+@pytest.mark.parametrize("timeout", [0, -3])
+def test_without_time_it_is_looked_and_not_waited(stub, closed_url, timeout):
+    with pytest.raises(_vllm_wait.WaitError, match="the time limit of 0 s is over"):
+        wait_for(closed_url, timeout=timeout)
+    assert wait_for(stub.url, timeout=timeout).ready
+
+
+def test_completions_are_not_gone_on_with_beyond_the_return(stub, monkeypatch):
+    clock, ask = Clock(), api.Replica.complete
+
+    def slow(*args, **more):
+        clock.sleep(8)
+        return ask(*args, **more)
+
+    monkeypatch.setattr(api.Replica, "complete", slow)
+    wish = _vllm_wait.Wish("tiny", completions=3, return_after=15)
+    seen = _vllm_wait.wait(api.Replica(stub.url, KEY), wish, clock=clock, sleep=clock.sleep)
+    assert not seen.ready and seen.elapsed == 16 and len(stub.posts()) == 2
+    assert seen.last == f"{stub.url} answered 2 of 3 completions"
+
+
+def test_a_process_that_ended_between_two_calls_ends_the_second(closed_url):
+    first = wait_for(closed_url, [state(restarts=2)], return_after=5)
+    assert first.restarts == 2
+    with pytest.raises(_vllm_wait.WaitError, match="after 0 s: .* 3 restarts: its process ended while it was waited"):
+        wait_for(closed_url, [state(restarts=3)], restarts=first.restarts)
+    anew = wait_for(closed_url, [state(restarts=1)], restarts=first.restarts, return_after=5)
+    assert anew.restarts == 1  # somebody started it anew, and the count began again
+
+
+def test_the_module_goes_on_where_an_earlier_call_returned(run_module, stub, closed_url):
+    early = run_module("vllm_wait", {"url": closed_url, "model": "tiny", "interval": 0.05, "return_after": 0.1})
+    assert not early.failed and not early["ready"] and not early["done"] and early["restarts"] == -1
+    rest = {"timeout": 30 - early["elapsed"], "restarts": early["restarts"], "return_after": 20}
+    late = run_module("vllm_wait", ready_args(stub, **rest))
+    assert late["ready"] and late["done"]
+
+
 # --- systemd
 
 

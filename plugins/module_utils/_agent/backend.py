@@ -103,6 +103,7 @@ class Backend:
             "waiting": None if load is None else load.waiting,
             "generation": intent.generation,
             "note": _note(intent.reason, intent.by),
+            "by": intent.by,
         }
 
     def explain(self, ident: str) -> dict[str, Any]:

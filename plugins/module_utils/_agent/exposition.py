@@ -34,9 +34,9 @@ def text(status: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     rows = list(_rows(status))
     for name, help_text in GAUGES.items():
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
-        lines += [f"{name}{_labels(labels)} {float(value):g}" for family, labels, value in rows if family == name]
+        lines += [f"{name}{braced(labels)} {float(value):g}" for family, labels, value in rows if family == name]
     lines += [f"# HELP {EVENTS} Lines of the agent's log, by event.", f"# TYPE {EVENTS} counter"]
-    lines += [f"{EVENTS}{_labels({'event': event})} {count}" for event, count in sorted(counts.items())]
+    lines += [f"{EVENTS}{braced({'event': event})} {count}" for event, count in sorted(counts.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +63,8 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], Any]
     yield "llmops_agent_problems", {}, len(status["membership"]["problems"])
 
 
-def _labels(labels: Mapping[str, str]) -> str:
+def braced(labels: Mapping[str, str]) -> str:
+    """Return labels as they stand behind the name of a metric."""
     if not labels:
         return ""
     pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())

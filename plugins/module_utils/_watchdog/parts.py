@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ansible_collections.llmops.vllm.plugins.module_utils._processes import GROUPS, of_unit
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Run
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.config import Own
@@ -20,7 +20,6 @@ from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.record impor
 JOURNAL_LINES = 500
 COMMAND_SECONDS = 4.0  # less than a part may take, so that its own words are kept
 _PS = "pid,ppid,user,stat,psr,rss,etimes,cputime,wchan:32,comm"  # no command lines: reading them can hang
-_GROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/memory")
 _COUNTERS = (
     "memory.current",
     "memory.max",
@@ -39,7 +38,7 @@ def parts(own: Own, unit: Unit, run: Run) -> Mapping[str, Part]:
     def command(*words: str) -> Part:
         return lambda: _output(run, words)
 
-    pids = processes(unit)
+    pids = of_unit(unit.control_group, unit.main_pid)
     return {
         "journal": command("journalctl", "-u", own.unit, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"),
         # where drivers tell of a GPU that fell off, and the kernel of tasks that hang
@@ -64,37 +63,6 @@ def _output(run: Run, words: Sequence[str]) -> str:
 def _metrics(url: str) -> str:
     status, body = Replica(url).request("GET", "/metrics", timeout=COMMAND_SECONDS)
     return f"# answered {status}\n{body.decode('utf-8', 'replace')}"
-
-
-# --- processes
-
-
-def processes(unit: Unit, proc: Path = Path("/proc")) -> list[int]:
-    """Processes of the unit: those of its control group, else its main process and what descends from it."""
-    for root in _GROUPS if unit.control_group not in ("", "/") else ():
-        group = Path(root) / unit.control_group.lstrip("/")
-        found: set[int] = set()
-        with contextlib.suppress(OSError):
-            for file in [group / "cgroup.procs", *group.rglob("*/cgroup.procs")]:
-                found.update(int(pid) for pid in file.read_text().split())
-        if found:
-            return sorted(found)
-    children: dict[int, list[int]] = {}
-    for pid, parent in _parents(proc):
-        children.setdefault(parent, []).append(pid)
-    found_pids, waiting = [], [unit.main_pid] if unit.main_pid else []
-    while waiting:
-        pid = waiting.pop()
-        found_pids.append(pid)
-        waiting += children.get(pid, [])
-    return sorted(found_pids)
-
-
-def _parents(proc: Path) -> Iterator[tuple[int, int]]:
-    for entry in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # the name, in brackets, may hold anything
-            yield int(entry.name), int((entry / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 def threads(pids: Sequence[int], proc: Path = Path("/proc")) -> str:
@@ -137,7 +105,7 @@ def sockets(url: str, run: Run, proc: Path = Path("/proc")) -> str:
 def memory(unit: Unit, proc: Path = Path("/proc")) -> str:
     """Memory, load and pressure of the host, and what the control group of the unit counts."""
     files = [proc / name for name in _SYSTEM]
-    for root in _GROUPS if unit.control_group not in ("", "/") else ():
+    for root in GROUPS if unit.control_group not in ("", "/") else ():
         group = Path(root) / unit.control_group.lstrip("/")
         files += [group / name for name in _COUNTERS if (group / name).exists()]
     return "".join(f"== {file}\n{_read(file)}\n" for file in files)

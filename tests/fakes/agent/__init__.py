@@ -90,6 +90,7 @@ class SmallAgent:
             "running": about.get("inflight", 0),
             "waiting": 0,
             "generation": intent.generation,
+            "by": intent.by,
             "note": f"{intent.reason} ({intent.by})" if intent.reason and intent.by else intent.reason or intent.by,
         }
 

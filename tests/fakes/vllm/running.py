@@ -43,19 +43,25 @@ def lay_out(base: pathlib.Path) -> pathlib.Path:
     return base
 
 
+def configure(base: pathlib.Path, name: str, **settings: Any) -> tuple[int, list[str], dict[str, str]]:
+    """Write the settings of a server; return its port, and command and environment that start it."""
+    port = free_port()
+    model = settings.pop("model", str(base / "a"))
+    config = {"model": model, "host": "127.0.0.1", "port": port, "served-model-name": ["m", "m@a"]}
+    config |= {"api-key": [KEY], "max-num-seqs": 4, "max-model-len": 4096, "shutdown-timeout": 20, **settings}
+    path = base / f"{name}.yaml"
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items()))
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", "--config", str(path)]
+    quick = {"PYTHONPATH": str(base / "site"), "FAKE_VLLM_START_SECONDS": "0.05", "FAKE_VLLM_TTFT_MS": "5"}
+    return port, command, quick
+
+
 class Fake:
     """A running fake server."""
 
     def __init__(self, base: pathlib.Path, name: str, env: dict[str, str], **settings: Any) -> None:
-        self.port = free_port()
+        self.port, command, quick = configure(base, name, **settings)
         self.url = f"http://127.0.0.1:{self.port}"
-        model = settings.pop("model", str(base / "a"))
-        config = {"model": model, "host": "127.0.0.1", "port": self.port, "served-model-name": ["m", "m@a"]}
-        config |= {"api-key": [KEY], "max-num-seqs": 4, "max-model-len": 4096, "shutdown-timeout": 20, **settings}
-        path = base / f"{name}.yaml"
-        path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items()))
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", "--config", str(path)]
-        quick = {"PYTHONPATH": str(base / "site"), "FAKE_VLLM_START_SECONDS": "0.05", "FAKE_VLLM_TTFT_MS": "5"}
         self.process = subprocess.Popen(command, env={**os.environ, **quick, **env}, stderr=subprocess.PIPE)
 
     def get(self, path: str, key: str = KEY) -> int:

@@ -9,7 +9,6 @@ import time
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog import commands, parts, record
-from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.look import Unit
 
 
 def test_a_part_that_hangs_costs_its_time_and_nothing_else() -> None:
@@ -72,15 +71,6 @@ def test_programs_come_back(command: list[str], code: int | None, text: str, pro
 
 def test_output_without_end_is_bounded() -> None:
     assert len(commands.run(["sh", "-c", "yes"], 0.5).text) <= commands.LIMIT
-
-
-def test_processes_come_from_the_control_group_else_from_the_main_process(tmp_path: pathlib.Path) -> None:
-    for pid, parent, name in ((10, 1, "vllm"), (11, 10, "a) b (c"), (12, 11, "worker"), (13, 1, "other")):
-        (tmp_path / str(pid)).mkdir()
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} 0 0")
-    unit = Unit(True, "", 10, "", 1.0)
-    assert parts.processes(unit, tmp_path) == [10, 11, 12]
-    assert parts.processes(Unit(False, "", 0, "", 1.0), tmp_path) == []
 
 
 def test_threads_that_cannot_be_read_are_notes() -> None:

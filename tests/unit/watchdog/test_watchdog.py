@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_release
+from ansible_collections.llmops.vllm.plugins.module_utils import _release_meaning
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.peer import PeerServer
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import Recovery
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog import commands, config, look, main
@@ -71,7 +71,9 @@ class Host:
         self.state, self.age, self.blocked = ("active", "running"), 500.0, ""
         release = base / "etc" / "r0" / "current"
         release.mkdir(parents=True)
-        (release / "config.yaml").write_text(_vllm_release.config_text({"port": fake.port, "api-key": [KEY, "x" * 32]}))
+        (release / "config.yaml").write_text(
+            _release_meaning.config_text({"port": fake.port, "api-key": [KEY, "x" * 32]})
+        )
         (base / "run").mkdir()
 
     def turn(self) -> list[dict[str, Any]]:

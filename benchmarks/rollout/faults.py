@@ -1,0 +1,76 @@
+"""Releases that are broken, and controllers that die in the middle."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from benchmarks.results import Row
+from benchmarks.rollout.update import another
+from benchmarks.site import Setting, say
+from tests.traffic import rollout, seen
+from tests.traffic.broken import CASES
+from tests.traffic.fleet import await_healthy, await_that, holder
+from tests.traffic.load import under_load
+
+_CANARY = "gpu1/r0"
+_QUICK = {
+    "llmops_rollout_shadow": {"requests": 0},
+    "llmops_rollout_burn_in": 5,
+    "llmops_rollout_canary": {"soak": 5, "timeout": 60, "samples": 20, "ignore": 5},
+}
+
+
+def _load(setting: Setting) -> tuple[str, ...]:
+    rate, tokens = ("40", "2-40*9,100-200*1") if setting.fleet.fake else ("2", "4-32")
+    return ("--rate", rate, "--tokens", tokens, "--words", "5-20", "--timeout", "180")
+
+
+def broken(setting: Setting) -> list[Row]:
+    """Every way to be broken: nobody but the canary is touched, and no client notices."""
+    found = []
+    for name, case in CASES.items():
+        say(name)
+        before, old = rollout.processes(setting.fleet), rollout.releases(setting.fleet)
+        with under_load(*_load(setting)) as loads:
+            done = rollout.play(setting.fleet, {"llmops_rollout_pools": ["chat-fake"], **case.given()}, expected=2)
+        await_healthy(setting.fleet, 120)
+        touched = {one for one, process in rollout.processes(setting.fleet).items() if process != before[one]}
+        back = rollout.releases(setting.fleet) == old
+        steps = {step["name"]: step["seconds"] for step in done.entry(_CANARY)["steps"]}
+        seconds, noticed = steps.pop("go_back"), list(steps)[-1]
+        bad, requests = seen.bad(loads[0].rows), len(loads[0].rows)
+        text = (
+            f"{len(bad)} failed of {requests}; noticed in the step {noticed} after {sum(steps.values()):.0f} s, back "
+        )
+        text += f"after {seconds:.0f} s more; touched: {', '.join(sorted(touched)) or 'nobody'}"
+        holds = not bad and touched <= {_CANARY} and back
+        found.append(Row(name, text, "0 failed, one replica touched, old release", holds))
+    return found
+
+
+def killed(setting: Setting) -> list[Row]:
+    """SIGKILL to the controller at random moments; the next run finishes what it began."""
+    turns = (2 if setting.short else 20) if setting.fleet.fake else 3
+    dice, red, left, bad, requests = random.Random(1), 0, 0, 0, 0
+    for turn in range(turns):
+        variables = {**_QUICK, **another(setting)}
+        moment = dice.uniform(0, 90 if setting.fleet.fake else 240)
+        with under_load(*_load(setting)) as loads:
+            with rollout.running(setting.fleet, variables) as run:
+                await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 300)
+                time.sleep(moment)
+                run.kill()
+            drained = rollout.drained(holder())
+            left += bool(drained)
+            done = rollout.play(setting.fleet, variables, expected=None)
+            good = bool(done.record.get("outcome", "nothing") in ("done", "nothing"))
+            red += not good
+        await_healthy(setting.fleet, 180)
+        bad += len(seen.bad(loads[0].rows))
+        requests += len(loads[0].rows)
+        say(f"turn {turn + 1}: killed {moment:.0f} s after the first drain, left {drained}; next run green: {good}")
+    text = f"{bad} failed of {requests}; the next run was green {turns - red} times of {turns}; somebody was left "
+    text += f"drained {left} times"
+    bound = f"0 failed, green {turns} times of {turns}"
+    return [Row("controller killed at random moments", text, bound, not bad and not red)]

@@ -1,0 +1,150 @@
+"""Rollouts that end in the middle: traffic flows, the status tells what is so, and the next run finishes."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.traffic import rollout, seen
+from tests.traffic.broken import USUAL
+from tests.traffic.fleet import BALANCERS, ROLLED, await_healthy, await_that, holder, other, sh, status
+from tests.traffic.load import under_load
+
+LOAD = ("--rate", "20", "--tokens", "2-40*9,100-200*1", "--timeout", "120")
+# enough to go through the steps; what the gates decide is seen elsewhere
+QUICK = {
+    "llmops_rollout_pools": ["short-fake"],
+    "llmops_rollout_shadow": {"requests": 0},
+    "llmops_rollout_burn_in": 5,
+    "llmops_rollout_canary": {"soak": 5, "timeout": 60, "samples": 20, "ignore": 5},
+}
+CANARY, HOST, POOL = "gpu1/r2", "gpu1", "/r2"  # the small pool, as every test rolls all of it twice
+
+
+def change() -> dict[str, Any]:
+    """Variables of a rollout to a release that was never there."""
+    return {**QUICK, "vllm_environment": {**USUAL, "FAKE_VLLM_TAG": str(time.time())}}
+
+
+def await_drained() -> None:
+    await_that(lambda: CANARY in rollout.drained(holder()), "the rollout has drained the canary", 180)
+
+
+def finished(variables: dict[str, Any], before: dict[str, str]) -> None:
+    """The next run ends green, with every replica of the pool on the new release."""
+    rollout.play(ROLLED, variables)
+    await_healthy(ROLLED)
+    now = rollout.releases(ROLLED)
+    assert [one for one in now if one.endswith(POOL) and now[one] == before[one]] == []
+    assert rollout.leases() == {}
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_controller_that_is_killed_at_a_random_moment(turn: int) -> None:
+    before, variables = rollout.releases(ROLLED), change()
+    moment = random.Random(turn).uniform(1, 45)
+    with under_load(*LOAD, client="demo") as loads:
+        with rollout.running(ROLLED, variables) as run:
+            await_drained()
+            time.sleep(moment)
+            run.kill()
+        print(f"killed {moment:.0f} s after the first drain; left drained: {rollout.drained(holder())}")
+        finished(variables, before)
+    assert len(loads[0].rows) > 200
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_host_that_is_restarted_while_its_replica_is_out() -> None:
+    before, variables = rollout.releases(ROLLED), change()
+    with under_load(*LOAD, client="demo") as loads:
+        with rollout.running(ROLLED, variables) as run:
+            await_drained()
+            lost = time.time()
+            subprocess.run(["docker", "restart", "-t", "5", f"llmops-{HOST}"], check=True, capture_output=True)
+            run.wait()
+        await_that(lambda: sh(HOST, "systemctl is-system-running --wait || true"), "the host is up", 120)
+        finished(variables, before)
+    # streams of its other replica end with the host; nobody else notices
+    gone = [row for row in seen.bad(loads[0].rows) if not row["began"] or row["start"] > lost + 2]
+    assert gone == []
+
+
+@contextmanager
+def unreachable(host: str) -> Iterator[None]:
+    """The controller cannot reach the host; whatever runs there goes on."""
+    subprocess.run(["docker", "rename", f"llmops-{host}", f"llmops-{host}-away"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "rename", f"llmops-{host}-away", f"llmops-{host}"], check=True)
+
+
+def test_connection_to_the_server_that_is_lost() -> None:
+    before, variables = rollout.releases(ROLLED), change()
+    with under_load(*LOAD, client="demo") as loads:
+        with rollout.running(ROLLED, variables) as run:
+            await_drained()
+            with unreachable(HOST):
+                assert run.wait() != 0
+        assert "STAYS DRAINED" in rollout.LOG.read_text()
+        assert rollout.leases() == {}
+        told = ROLLED.playbook("status")
+        assert f"{CANARY}: drained" in told
+        finished(variables, before)
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_balancer_that_is_lost_without_the_address_is_done_without() -> None:
+    before, variables = rollout.releases(ROLLED), change()
+    lost = other(holder())
+    with under_load(*LOAD, client="demo") as loads:
+        with rollout.running(ROLLED, variables) as run:
+            await_drained()
+            with unreachable(lost):
+                assert run.wait() == 0, rollout.LOG.read_text()[-3000:]
+        await_healthy(ROLLED)
+    now = rollout.releases(ROLLED)
+    assert [one for one in now if one.endswith(POOL) and now[one] == before[one]] == []
+    assert seen.bad(loads[0].rows) == []
+
+
+@contextmanager
+def full(path: str) -> Iterator[Callable[[], None]]:
+    """The directory lies on a disk of its own, which is full once the block has called what it gets."""
+    sh(HOST, f"cp -a {path} /root/kept && mount -t tmpfs -o size=4m tmpfs {path} && cp -a /root/kept/. {path}/")
+
+    def fill() -> None:
+        sh(HOST, f"mount -o remount,nr_inodes=$(df -i --output=iused {path} | tail -1 | tr -d ' ') {path}")
+
+    try:
+        yield fill
+    finally:
+        sh(HOST, f"rm -rf /root/kept; cp -a {path} /root/kept; umount {path}; rm -rf {path}; mv /root/kept {path}")
+
+
+def test_disk_that_is_full_when_the_release_is_switched() -> None:
+    before, variables = rollout.releases(ROLLED), change()
+    with under_load(*LOAD, client="demo") as loads:
+        with full("/etc/vllm/r2") as fill:
+            with rollout.running(ROLLED, variables) as run:
+                await_drained()
+                fill()
+                assert run.wait() != 0
+            assert "No space left" in rollout.LOG.read_text()
+        finished(variables, before)
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_the_agents_tell_who_drained_it() -> None:
+    """What the next run, and status.yml, go by."""
+    with rollout.running(ROLLED, change()) as run:
+        await_drained()
+        row = next(row for row in status(BALANCERS[0])["replicas"] if row["id"] == CANARY)
+        run.wait()
+    assert row["by"].startswith("rollout ")

@@ -1,0 +1,106 @@
+"""Rollouts on real vLLM under load: nobody notices. Each test builds on the one before."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.traffic import rollout, seen
+from tests.traffic.fleet import REAL
+from tests.traffic.load import under_load
+from tools.sandbox.layout import MODELS
+
+LOAD = ("--rate", "2", "--tokens", "4-24", "--words", "5-20", "--timeout", "180")
+# two cores carry three engines and the load: a canary that has both to itself for a while is no measure of latency
+GATES: dict[str, Any] = {
+    "llmops_rollout_golden": str(pathlib.Path(__file__).parent / "golden.yml"),
+    "llmops_rollout_shadow": {"requests": 20, "samples": 10, "timeout": 120, "ttft_seconds": 2, "itl_seconds": 1},
+    "llmops_rollout_canary": {
+        "soak": 20,
+        "timeout": 180,
+        "samples": 10,
+        "ignore": 3,
+        "ttft_seconds": 2,
+        "itl_seconds": 1,
+        "output_length": 1000,
+    },
+    "llmops_rollout_burn_in": 20,
+    "llmops_rollout_drain_timeout": 180,
+}
+NEW_MODEL = {"llmops_model_source": f"controller://{MODELS}/b", "llmops_model_revision": "b"}
+FLAGS = {
+    "max-model-len": 1024,
+    "max-num-seqs": 12,
+    "kv-cache-memory-bytes": 67108864,
+    "enforce-eager": True,
+    "distributed-executor-backend": "uni",
+}
+
+
+def under_load_play(variables: dict[str, Any], action: str = "rollout") -> rollout.Rollout:
+    with under_load(*LOAD) as loads:
+        done = rollout.play(REAL, {**GATES, **variables}, action=action)
+    rows = loads[0].rows
+    print(f"{action}: {done.seconds:.0f} s, {len(rows)} requests, {len(seen.bad(rows))} failed")
+    for entry in done.record["entries"]:
+        print(entry["id"], entry["outcome"], [(step["name"], step["seconds"]) for step in entry["steps"]])
+    assert len(rows) > 100
+    assert seen.bad(rows) == []
+    return done
+
+
+def test_a_revision_of_the_model() -> None:
+    before = rollout.releases(REAL)
+    done = under_load_play(NEW_MODEL)
+    assert set(done.outcomes().values()) == {"done"}
+    assert [entry["id"] for entry in done.record["entries"]] == ["gpu1/r0", "gpu2/r0", "gpu3/r0"]
+    assert [entry["canary"] for entry in done.record["entries"]] == [True, False, False]
+    assert done.entry("gpu1/r0")["to"]["model_revision"] == "b"
+    now = rollout.releases(REAL)
+    assert [one for one in now if now[one] == before[one]] == []
+    assert "tiny" in (told := REAL.playbook("status")) and "  b  " in told and "  a  " not in told
+
+
+def test_a_second_run_touches_nobody() -> None:
+    before = rollout.processes(REAL)
+    again = rollout.play(REAL, {**GATES, **NEW_MODEL})
+    assert "nothing to do" in again.printed
+    assert again.record == {}
+    assert "changed=0" in again.printed
+    assert not any(f"changed={number}" in again.printed for number in range(1, 10))
+    assert rollout.processes(REAL) == before
+
+
+def test_check_mode_tells_the_flag_that_would_change() -> None:
+    before = rollout.processes(REAL)
+    told = rollout.play(REAL, {**GATES, **NEW_MODEL, "vllm_flags": FLAGS}, "--check").printed
+    assert "max-num-seqs: 16 -> 12" in told
+    assert "batch 3: gpu3/r0" in told
+    assert "by the last measured step times" in told
+    assert rollout.processes(REAL) == before
+
+
+def test_a_flag() -> None:
+    done = under_load_play({**NEW_MODEL, "vllm_flags": FLAGS})
+    assert {"name": "max-num-seqs", "before": "16", "after": "12"} in done.entry("gpu2/r0")["differences"]
+
+
+def test_the_way_back_which_is_held_until_it_is_told_otherwise() -> None:
+    before = rollout.releases(REAL)
+    done = under_load_play({}, action="rollback")
+    assert set(done.outcomes().values()) == {"done"}
+    now = rollout.releases(REAL)
+    assert [one for one in now if now[one] == before[one]] == []
+    refused = rollout.play(REAL, {**GATES, **NEW_MODEL, "vllm_flags": FLAGS}, expected=2)
+    assert "it is marked held: rolled back by" in refused.printed
+    assert rollout.releases(REAL) == now
+
+
+@pytest.mark.parametrize("replica", ["gpu2/r0"])
+def test_a_restart_of_one(replica: str) -> None:
+    releases, before = rollout.releases(REAL), rollout.processes(REAL)
+    under_load_play({"llmops_rollout_replicas": [replica]}, action="restart")
+    assert {one for one, process in rollout.processes(REAL).items() if process != before[one]} == {replica}
+    assert rollout.releases(REAL) == releases

@@ -1,0 +1,25 @@
+"""The fake fleet: it is healthy before each test and must be so again after it, with the releases that it had."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
+
+from tests.traffic import faults, rollout  # noqa: E402
+from tests.traffic.fleet import ROLLED, await_healthy  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def healthy_before_and_after() -> Iterator[None]:
+    await_healthy(ROLLED)
+    before = rollout.releases(ROLLED)
+    yield
+    faults.clear(ROLLED)
+    await_healthy(ROLLED)
+    assert rollout.leases() == {}
+    assert rollout.releases(ROLLED) == before
