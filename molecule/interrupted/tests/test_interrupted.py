@@ -120,7 +120,7 @@ def full(path: str) -> Iterator[Callable[[], None]]:
     sh(HOST, f"cp -a {path} /root/kept && mount -t tmpfs -o size=4m tmpfs {path} && cp -a /root/kept/. {path}/")
 
     def fill() -> None:
-        sh(HOST, f"mount -o remount,nr_inodes=$(df -i --output=iused {path} | tail -1 | tr -d ' ') {path}")
+        sh(HOST, f"mount -o remount,nr_inodes=$(df --output=iused {path} | tail -1 | tr -d ' ') {path}")
 
     try:
         yield fill
