@@ -31,6 +31,8 @@ REACHED = {"check": {"lb1"}} | dict.fromkeys(["balancer_update", "drain", "undra
 ALL_BALANCERS = ["--limit", ",".join(BALANCERS)]
 OPTIONS = dict.fromkeys(["drain", "undrain"], [*ALL_BALANCERS, "-e", "llmops_target=gpu1/r0"])
 OPTIONS["balancer_update"] = ALL_BALANCERS
+# These refuse a limit: hosts that are not this machine are some that do not answer.
+OPTIONS |= {name: [] for name in ("rollout", "rollback", "restart", "reboot")}
 UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec"]
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'
 AGENT = 'mount -t tmpfs tmpfs /run; mkdir /run/llm-agent; mount --bind "$0/agent" /run/llm-agent; '
@@ -57,6 +59,7 @@ def environment(programs: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_REMOTE_TMP": str(scratch / "remote"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(scratch / "ssh"),
     }
 
 
