@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import shutil
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def listening(port: int, proc: Path = PROC) -> Iterator[tuple[Address, str]]:
 
 def _address(text: str) -> Address:
     """An address as the kernel prints it: words of the machine's own byte order, in hexadecimal."""
-    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
+    words = [int(word, 16).to_bytes(4, sys.byteorder) for word in re.findall(".{8}", text)]
     address = ipaddress.ip_address(b"".join(words))
     return getattr(address, "ipv4_mapped", None) or address
 

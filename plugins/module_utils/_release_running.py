@@ -35,7 +35,7 @@ def files_in_use(below: Iterable[Path]) -> set[str]:
     for process in _processes():
         with contextlib.suppress(OSError):
             lines = (process / "maps").read_bytes().decode("utf-8", "replace").splitlines()
-            paths = (line[line.index("/") :] for line in lines if "/" in line)
+            paths = ("/" + line.partition("/")[2] for line in lines if "/" in line)
             found |= {path for path in paths if path.startswith(beginnings)}
     return found
 
