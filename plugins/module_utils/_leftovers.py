@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import shutil
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
