@@ -49,9 +49,12 @@ def another(setting: Setting) -> dict[str, Any]:
 def measure(setting: Setting) -> list[Row]:
     """By ``rollout.yml``, with the gates as they are by default."""
     wanted = 20000 if setting.fleet.fake else 1000
-    given = another(setting) | ({} if not setting.short else {"llmops_rollout_burn_in": 10})
-    given |= {"llmops_rollout_canary": {"soak": 10 if setting.short else 60}, "llmops_rollout_shadow": {"requests": 60}}
-    given |= {"llmops_rollout_burn_in": 10 if setting.short else 75}
+    given = {
+        **another(setting),
+        "llmops_rollout_canary": {"soak": 10 if setting.short else 60},
+        "llmops_rollout_shadow": {"requests": 60},
+        "llmops_rollout_burn_in": 10 if setting.short else 75,
+    }
     before = rollout.releases(setting.fleet)
     with ExitStack() as stack:
         loads = [_enter(stack, client) for client in _clients(setting)]

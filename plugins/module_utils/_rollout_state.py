@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._fleet import urls
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout_run import is_rollout
 
 IDENTITY = ("release", "model", "model_revision", "version")
@@ -97,7 +98,7 @@ def _one(
 ) -> Known:
     found = Known(
         **{key: replica[key] for key in ("id", "name", "host", "pool", "unit", "port", "address", "gpus")},
-        url=f"http://{replica['address']}:{replica['port']}",
+        url=urls([replica])[0]["url"],
         in_rotation=bool(rows) and all(row["in_rotation"] for row in rows),
         drained_by=tuple(row.get("by", "") for row in rows if row["administrative"] == "drained"),
     )
@@ -108,7 +109,7 @@ def _one(
         return found
     releases = facts.get("releases") or {}
     found.current, found.pending, found.previous = (
-        _stand(releases.get(key)) for key in ("current", "pending", "previous")
+        _stand(releases[key]) if releases.get(key) else None for key in ("current", "pending", "previous")
     )
     found.verified = bool(facts.get("verified"))
     found.answers = facts.get("health") == "ok"
@@ -119,9 +120,7 @@ def _one(
     return found
 
 
-def _stand(document: Mapping[str, Any] | None) -> Stand | None:
-    if not document:
-        return None
+def _stand(document: Mapping[str, Any]) -> Stand:
     mark = next((mark for mark in ("bad", "held") if document.get(mark)), "")
     refused = f"it is marked {mark}: {document[mark]}" if mark else str(document.get("problem") or "")
     return Stand(
@@ -148,4 +147,4 @@ def _staged(result: Mapping[str, Any], on_disk: Stand | None) -> Stand:
             "version": after.get("version", ""),
             "differences": result.get("differences") or [],
         }
-    ) or Stand(result["release"])
+    )
