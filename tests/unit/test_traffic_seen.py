@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.traffic import fleet, seen
-from tests.traffic.fleet import FAKE, REAL, Replica
+from tests.traffic.fleet import FAKE, REAL, ROLLED, Replica
 
 T = 1_790_000_000.0
 
@@ -101,4 +101,4 @@ def test_fleets_have_the_replicas_of_their_inventories() -> None:
     assert [one.id for one in FAKE.replicas][:3] == ["gpu1/r0", "gpu1/r1", "gpu2/r0"]
     assert FAKE.replicas[1].endpoint == "172.30.77.21:8001"
     assert [one.id for one in REAL.replicas] == ["gpu1/r0", "gpu2/r0", "gpu3/r0"]
-    assert all(one.inventory.is_dir() for one in (FAKE, REAL))
+    assert all(path.is_dir() for one in (FAKE, ROLLED, REAL) for path in one.inventories)
