@@ -90,6 +90,8 @@ def test_check_mode_prints_the_plan_and_touches_nobody(fleet: Fleet) -> None:
         ("restart", (), {"llmops_rollout_replicas": ["gpu9"]}, "'gpu9' is no replica, host or pool"),
         ("restart", (), {"llmops_rollout_batches": ["half"]}, "llmops_rollout_batches has 'half'"),
         ("restart", (), {"llmops_rollout_drain_action": "wait"}, "llmops_rollout_drain_action is wait: fail or cut"),
+        ("restart", (), {"llmops_rollout_canary": {"soak": 900}}, "timeout is 600, needed is 900 or more"),
+        ("restart", (), {"llmops_rollout_shadow": {"request": 5}}, "vllm_shadow) module: request"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(

@@ -74,9 +74,9 @@ def hostile(*kinds: str, count: int, seconds: float, url: str = f"https://{VIRTU
 
 @contextmanager
 def under_load(*options: str, urls: tuple[str, ...] = (SERVICE,), client: str = "load") -> Iterator[list[Result]]:
-    """Run the block while the load runs; the result is the list's one entry after it."""
+    """Run the block, of an hour at most, while the load runs; the result is the list's one entry after it."""
     found: list[Result] = []
-    running = start("--requests", "1000000", *options, urls=urls, client=client)
+    running = start("--requests", "1000000", "--seconds", "3600", *options, urls=urls, client=client)
     try:
         await_that(busy, "requests are under way", 60)
         yield found
