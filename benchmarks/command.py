@@ -17,11 +17,12 @@ Measure = Callable[[site.Setting], list[results.Row]]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measures by name, those of them that real vLLM can be asked, the fleet of fakes, and where results stand."""
+    """Measures by name, which of them the fakes and real vLLM can be asked, the fakes, and where results stand."""
 
     name: str
     about: str
     measures: Mapping[str, Measure]
+    on_fake: tuple[str, ...]
     on_real: tuple[str, ...]
     fake: Fleet
     file: pathlib.Path
@@ -41,10 +42,10 @@ class Benchmark:
         )
         arguments = parser.parse_args()
         fleet = REAL if arguments.real else self.fake
-        every = self.on_real if arguments.real else tuple(self.measures)
+        every = self.on_real if arguments.real else self.on_fake
         wanted = every if "all" in arguments.measures else arguments.measures
         if set(wanted) - set(every):
-            parser.error(f"on real vLLM only {', '.join(every)} can be measured")
+            parser.error(f"on {'real' if arguments.real else 'the fake'} vLLM can be measured: {', '.join(every)}")
         if not arguments.keep:
             site.bring_up(fleet, arguments.form, fresh=True)
         setting, bad = site.Setting(fleet, arguments.short), False

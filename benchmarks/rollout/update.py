@@ -46,7 +46,7 @@ def another(setting: Setting) -> dict[str, Any]:
     return {"vllm_environment": {"LLMOPS_BENCHMARK": f"{time.time():.0f}"}}
 
 
-def _limits(setting: Setting) -> dict[str, float]:
+def limits(setting: Setting) -> dict[str, float]:
     """Three engines and the load share two cores: whoever has them to itself for a while is no measure of latency."""
     return {} if setting.fleet.fake else {"ttft_seconds": 2, "itl_seconds": 1}
 
@@ -56,8 +56,8 @@ def measure(setting: Setting) -> list[Row]:
     wanted = 20000 if setting.fleet.fake else 1000
     given = {
         **another(setting),
-        "llmops_rollout_canary": {"soak": 10 if setting.short else 60, **_limits(setting)},
-        "llmops_rollout_shadow": {"requests": 60, **_limits(setting)},
+        "llmops_rollout_canary": {"soak": 10 if setting.short else 60, **limits(setting)},
+        "llmops_rollout_shadow": {"requests": 60, **limits(setting)},
         "llmops_rollout_burn_in": 10 if setting.short else 75,
     }
     before = rollout.releases(setting.fleet)

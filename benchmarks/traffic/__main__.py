@@ -27,7 +27,7 @@ MEASURES = {
     "agent200": agent200.measure,
 }
 ON_REAL = ("drains", "dead", "frozen", "holder")
-BENCHMARK = Benchmark("traffic", __doc__, MEASURES, ON_REAL, FAKE, FILE, HEAD)
+BENCHMARK = Benchmark("traffic", __doc__, MEASURES, tuple(MEASURES), ON_REAL, FAKE, FILE, HEAD)
 
 
 if __name__ == "__main__":

