@@ -88,6 +88,20 @@ def running(fleet: Fleet, variables: dict[str, Any], action: str = "rollout") ->
                 run.kill()
 
 
+@contextmanager
+def reboots(host: str) -> Iterator[None]:
+    """Let the host reboot: a container has the boot id of its machine, and nobody starts it again."""
+    boot_id = "/proc/sys/kernel/random/boot_id"
+    sh(host, f"cat /proc/sys/kernel/random/uuid > /run/boot_id && mount --bind /run/boot_id {boot_id}")
+    name = f"llmops-{host}"
+    starter = subprocess.Popen(["sh", "-c", f"docker wait {name} && docker start {name}"], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        starter.kill()
+        sh(host, f"! mountpoint -q {boot_id} || umount {boot_id}")
+
+
 def drained(balancer: str) -> list[str]:
     """Ids of the replicas that a rollout holds out at a balancer."""
     rows = status(balancer)["replicas"]

@@ -104,3 +104,12 @@ def test_a_restart_of_one(replica: str) -> None:
     under_load_play({"llmops_rollout_replicas": [replica]}, action="restart")
     assert {one for one, process in rollout.processes(REAL).items() if process != before[one]} == {replica}
     assert rollout.releases(REAL) == releases
+
+
+def test_a_reboot_of_a_host() -> None:
+    releases, before = rollout.releases(REAL), rollout.processes(REAL)
+    with rollout.reboots("gpu3"):
+        done = under_load_play({"llmops_rollout_replicas": ["gpu3"]}, action="reboot")
+    assert done.outcomes() == {"gpu3": "done"}
+    assert {one for one, process in rollout.processes(REAL).items() if process != before[one]} == {"gpu3/r0"}
+    assert rollout.releases(REAL) == releases
