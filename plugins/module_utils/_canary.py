@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import FINISHED, CanaryError, Counts
 
 WORSE, NOT_WORSE, SCARCE, NOT_COMPARED = "worse", "not_worse", "not_enough_traffic", "not_compared"  # of a check
+_CHANCE = 4.0  # standard errors that a difference in length must pass: answers differ much, and few are compared
 _SHIFT = 0.2  # share of answers, or of prompt tokens, whose change is worth a note
 
 
@@ -178,7 +180,8 @@ def _output(new: Side, old: Side, limits: Limits) -> Check:
     if min(samples) < limits.samples or lengths[0] is None or lengths[1] is None:
         return Check("output", SCARCE, *lengths, *sizes, f"whole answers to {_sizes(samples, limits)}")
     shorter, longer = sorted((lengths[0], lengths[1]))
-    worse = longer > limits.ratio * shorter and longer - shorter > limits.output_length
+    least = max(limits.output_length, _CHANCE * math.hypot(_error(n), _error(o)))
+    worse = longer > limits.ratio * shorter and longer - shorter > least
     words = f"answers of {lengths[0]:.0f} tokens against {lengths[1]:.0f} from the same model"
     words += f" over {sizes[0]} requests at the new and {sizes[1]} at the old" if worse else ""
     return Check("output", WORSE if worse else NOT_WORSE, *lengths, *sizes, words)
@@ -223,6 +226,12 @@ def ttft(counts: Counts) -> float | None:
 def output(counts: Counts) -> float | None:
     """Mean tokens of the answers to clients; None where there was none."""
     return _mean(counts.output_sum - counts.one_token, counts.output_count - counts.one_token)
+
+
+def _error(counts: Counts) -> float:
+    """Standard error of the mean length; answers to probes, of one token, do not weigh among the squares."""
+    count, mean = counts.output_count - counts.one_token, output(counts) or 0.0
+    return math.sqrt(max(0.0, counts.output_squares / count - mean**2) / count)
 
 
 def _itl(counts: Counts) -> float | None:

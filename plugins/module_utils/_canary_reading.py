@@ -19,6 +19,7 @@ _QUEUE = "vllm:request_queue_time_seconds"
 _BETWEEN = "vllm:inter_token_latency_seconds"
 _OUTPUT = "vllm:request_generation_tokens"
 _PROMPT = "vllm:request_prompt_tokens"
+_LENGTHS = f"{_OUTPUT}_bucket"
 _WISHED = "vllm:request_params_max_tokens_bucket"
 _FINISHED = "vllm:request_success_total"
 _HTTP = "http_requests_total"
@@ -41,7 +42,7 @@ _PLAIN = {
     "vllm:admission_rejections_total": "rejected",
     "vllm:iteration_tokens_total_count": "steps",
 }
-_NAMES = frozenset([*_PLAIN, _WISHED, _FINISHED, _HTTP, _RUNNING, _WAITING, _STARTED])
+_NAMES = frozenset([*_PLAIN, _LENGTHS, _WISHED, _FINISHED, _HTTP, _RUNNING, _WAITING, _STARTED])
 _STATUS = {"2xx": "served", "4xx": "refused", "5xx": "failed"}
 
 
@@ -61,6 +62,7 @@ class Counts:
     itl_count: float = 0.0
     output_sum: float = 0.0
     output_count: float = 0.0
+    output_squares: float = 0.0  # sum of the squared lengths of answers, as near as the histogram tells
     prompt_sum: float = 0.0
     prompt_count: float = 0.0
     cache_queries: float = 0.0
@@ -134,6 +136,7 @@ def reading_of(text: str) -> Reading:
     """The reading of a ``/metrics`` text of vLLM 0.32; ApiError when it is not one."""
     counts: dict[str, float] = {}
     gauges: dict[str, float] = {}
+    lengths: dict[float, float] = {}
 
     def add(name: str, value: float) -> None:
         counts[name] = counts.get(name, 0.0) + value
@@ -143,6 +146,9 @@ def reading_of(text: str) -> Reading:
             continue
         if name in _PLAIN:
             add(_PLAIN[name], value)
+        elif name == _LENGTHS:
+            bound = float(labels.get("le", "inf"))
+            lengths[bound] = lengths.get(bound, 0.0) + value
         elif name == _WISHED:
             if labels.get("le") in ("1", "1.0"):
                 add("one_token", value)
@@ -158,7 +164,18 @@ def reading_of(text: str) -> Reading:
     if _RUNNING not in gauges:
         raise ApiError(f"/metrics holds no {_RUNNING}: this is not a vLLM server", status=200)
     running, waiting = (int(gauges.get(name, 0)) for name in (_RUNNING, _WAITING))
+    counts["output_squares"] = _squares(lengths)
     return Reading(Counts(**counts), running, waiting, gauges.get(_STARTED, 0.0))
+
+
+def _squares(cumulated: Mapping[float, float]) -> float:
+    """Sum of squares of what a histogram counted, each value taken for the middle of its bucket."""
+    found = below = before = 0.0
+    for bound, count in sorted(cumulated.items()):
+        middle = (below + bound) / 2 if math.isfinite(bound) else below
+        found += (count - before) * middle**2
+        below, before = bound, count
+    return found
 
 
 def read(replica: Replica) -> Reading:

@@ -21,6 +21,12 @@ vllm:time_to_first_token_seconds_sum{engine="1",model_name="m"} 7.5
 vllm:time_to_first_token_seconds_count{engine="0",model_name="m"} 60.0
 vllm:time_to_first_token_seconds_count{engine="1",model_name="m"} 40.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="1.0",model_name="m"} 60.0
+vllm:request_generation_tokens_bucket{engine="0",le="10.0",model_name="m"} 20.0
+vllm:request_generation_tokens_bucket{engine="0",le="+Inf",model_name="m"} 30.0
+vllm:request_generation_tokens_bucket{engine="0",le="20.0",model_name="m"} 28.0
+vllm:request_generation_tokens_bucket{engine="1",le="10.0",model_name="m"} 0.0
+vllm:request_generation_tokens_bucket{engine="1",le="20.0",model_name="m"} 1.0
+vllm:request_generation_tokens_bucket{engine="1",le="+Inf",model_name="m"} 1.0
 vllm:request_params_max_tokens_bucket{engine="0",le="1.0",model_name="m"} 9.0
 vllm:request_params_max_tokens_bucket{engine="0",le="2.0",model_name="m"} 30.0
 vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 80.0
@@ -45,6 +51,7 @@ def test_a_page_is_summed_over_engines_and_ways_to_ask():
     assert (c.served, c.refused, c.failed, c.rejected) == (95, 3, 6, 4)
     assert (c.stop, c.error, c.cache_hits) == (80, 2, 0)
     assert c.answered == 92 and c.errors == 8
+    assert c.output_squares == 20 * 5**2 + 9 * 15**2 + 2 * 20**2
 
 
 def test_every_name_that_is_read_was_measured():

@@ -61,6 +61,8 @@ def side(label="new", requests=200, model=LLAMA, ttft=0.2, itl=0.02, queue=0.0, 
         ({"output_sum": 200 * 90}, {}, "worse", "answers of 90 tokens against 50"),
         ({"output_sum": 200 * 70}, {}, "not_worse", "answers of 70 tokens against 50"),
         ({"output_sum": 200 * 5}, {"output_sum": 200 * 20}, "not_worse", ""),
+        # lengths between 0 and 200: 50 and 80 in the mean are chance among 30 answers, and not among 200
+        ({"output_sum": 200 * 80, "output_squares": 200 * 12000}, {"output_squares": 200 * 5000}, "worse", "80 tokens"),
     ],
 )
 def test_verdict(new, old, verdict, words):
@@ -156,3 +158,10 @@ def test_figures_for_people():
 def test_limits_that_make_no_sense_are_refused(limits, words):
     with pytest.raises(CanaryError, match=words):
         Limits(**limits)
+
+
+def test_lengths_of_few_answers_that_differ_much_are_chance():
+    """As seen: a tenth of the answers is long, and the canary's 31 had more of them than the 86 of the others."""
+    new = side(requests=31, output_sum=31 * 54, output_squares=31 * 5500)
+    old = side("old", requests=86, output_sum=86 * 32, output_squares=86 * 2900)
+    assert judge(new, old, Limits(samples=20)).verdict == "not_worse"
