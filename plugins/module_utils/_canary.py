@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import FINISHED, CanaryError, Counts
 
 WORSE, NOT_WORSE, SCARCE, NOT_COMPARED = "worse", "not_worse", "not_enough_traffic", "not_compared"  # of a check
-_CHANCE = 4.0  # standard errors that a difference in length must pass: answers differ much, and few are compared
+_CHANCE = 4.0  # standard deviations beyond which a difference in length is no chance
 _SHIFT = 0.2  # share of answers, or of prompt tokens, whose change is worth a note
 
 
@@ -60,6 +60,7 @@ class Side:
     counts: Counts
     model: Model | None = None  # None: not told, or not the same at all replicas
     replicas: tuple[str, ...] = ()
+    running: int = 0  # requests that have not ended yet
 
     def figures(self) -> dict[str, Any]:
         """Figures for people; seconds, tokens, percent. None where there was nothing to take a mean of."""
@@ -179,9 +180,12 @@ def _output(new: Side, old: Side, limits: Limits) -> Check:
         return Check("output", NOT_COMPARED, *lengths, *sizes, f"lengths {words} are not compared")
     if min(samples) < limits.samples or lengths[0] is None or lengths[1] is None:
         return Check("output", SCARCE, *lengths, *sizes, f"whole answers to {_sizes(samples, limits)}")
-    shorter, longer = sorted((lengths[0], lengths[1]))
-    least = max(limits.output_length, _CHANCE * math.hypot(_error(n), _error(o)))
-    worse = longer > limits.ratio * shorter and longer - shorter > least
+    # what ended so soon after the return was short: an answer that still runs counts as one of the longest
+    longest = lengths[1] + _CHANCE * _deviation(o)
+    at_most = (lengths[0] * samples[0] + longest * new.running) / (samples[0] + new.running)
+    shorter, longer = sorted((max(lengths[0], min(at_most, lengths[1])), lengths[1]))
+    chance = math.hypot(_deviation(n) / math.sqrt(samples[0]), _deviation(o) / math.sqrt(samples[1]))
+    worse = longer > limits.ratio * shorter and longer - shorter > max(limits.output_length, _CHANCE * chance)
     words = f"answers of {lengths[0]:.0f} tokens against {lengths[1]:.0f} from the same model"
     words += f" over {sizes[0]} requests at the new and {sizes[1]} at the old" if worse else ""
     return Check("output", WORSE if worse else NOT_WORSE, *lengths, *sizes, words)
@@ -228,10 +232,10 @@ def output(counts: Counts) -> float | None:
     return _mean(counts.output_sum - counts.one_token, counts.output_count - counts.one_token)
 
 
-def _error(counts: Counts) -> float:
-    """Standard error of the mean length; answers to probes, of one token, do not weigh among the squares."""
+def _deviation(counts: Counts) -> float:
+    """Standard deviation of the lengths; answers to probes, of one token, do not weigh among the squares."""
     count, mean = counts.output_count - counts.one_token, output(counts) or 0.0
-    return math.sqrt(max(0.0, counts.output_squares / count - mean**2) / count)
+    return math.sqrt(max(0.0, counts.output_squares / count - mean**2))
 
 
 def _itl(counts: Counts) -> float | None:

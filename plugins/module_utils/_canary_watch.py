@@ -125,4 +125,5 @@ def side(label: str, replicas: Iterable[Watched], since: str = "base") -> Side:
     counts = total(one.last.counts.since(getattr(one, since).counts) for one in there if one.last is not None)
     models = {one.model for one in there}
     model = next(iter(models)) if len(models) == 1 else None
-    return Side(label, counts, model, tuple(one.id for one in there))
+    running = sum(one.last.running for one in there if one.last is not None)
+    return Side(label, counts, model, tuple(one.id for one in there), running)

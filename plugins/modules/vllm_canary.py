@@ -82,7 +82,8 @@ options:
   output_length:
     description:
       - Difference in the length of an answer that must be passed besides O(ratio), in tokens. Shorter is as wrong as
-        longer, where the model is the same. Four standard errors must be passed, too, since lengths differ much.
+        longer, where the model is the same. Four standard errors must be passed, too, since lengths differ much. Those
+        that still run when the watch ends count as long.
     type: float
     default: 20
   error_points:
