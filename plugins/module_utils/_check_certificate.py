@@ -92,8 +92,8 @@ def pem_problems(settings: Mapping[str, Any], role: str = BALANCER, program: str
             text = f"holds no {kind} in PEM form in {what}: convert it"
         elif name == "tls_key" and "ENCRYPTED" in pem:
             text = (
-                f"is protected by a passphrase in {what}, which {program} cannot ask for at a restart: store it without "
-                "one, encrypted by ansible-vault"
+                f"is protected by a passphrase in {what}, which {program} cannot ask for at a restart: store it "
+                "without one, encrypted by ansible-vault"
             )
         elif _damaged(pem, kind):
             text = f"holds a damaged {kind} in {what}: compare it with the original"

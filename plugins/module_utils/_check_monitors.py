@@ -159,13 +159,11 @@ def _users(settings: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _intervals(settings: Mapping[str, Any]) -> Iterator[Problem]:
-    least = {
-        name: 1
-        for name in ("scrape_interval", "evaluation_interval", "probe_interval", "scrape_timeout", "probe_timeout")
-    }
-    for name, number in {**least, "retention_days": 1}.items():
-        if int(settings[name]) < number:
-            yield _problem(name, settings[name], f"is {settings[name]}: give {number} or more")
+    for name in ("scrape_interval", "scrape_timeout", "evaluation_interval", "probe_interval", "probe_timeout"):
+        if int(settings[name]) < 1:
+            yield _problem(name, settings[name], f"is {settings[name]}: give 1 second or more")
+    if int(settings["retention_days"]) < 1:
+        yield _problem("retention_days", settings["retention_days"], "is less than a day: give 1 or more")
     for kind in ("scrape", "probe"):
         timeout, interval = int(settings[f"{kind}_timeout"]), int(settings[f"{kind}_interval"])
         if timeout > interval:
