@@ -10,7 +10,7 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_metrics
+from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
 from tools import docs_pages, role_readme
@@ -47,6 +47,7 @@ def other_names() -> set[str]:
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
     metrics = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
+    metrics |= set(_monitoring_textfile.GAUGES)
     return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, "vllm_cpu"}
 
 
