@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_monitors, _monitor_host, _monitors
+from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
 
 
 class FilterModule:
@@ -21,5 +22,5 @@ class FilterModule:
             "monitoring_secret_file": _monitors.secret_file,
             "monitoring_secrets": _monitors.secrets,
             "monitoring_service": _monitors.service,
-            "monitoring_users": _monitors.users,
+            "monitoring_users": speaking(_monitors.users),
         }
