@@ -88,17 +88,22 @@ def rules(group: str) -> list[Rule]:
     common = yaml.safe_load((PLACE / "words.yml").read_text())
     words = {**common, **source.get("words", {})}
     return [
-        made
+        make(group, source, filled)
         for kind, make in (("record", _record), ("alerts", _alert))
         for written in source.get(kind, [])
-        for chosen in _combinations(written.get("each", {}))
-        for made in [make(group, source, _filled(written, {**words, **chosen}))]
+        for filled in repeated(written, words)
     ]
 
 
 def all_rules() -> list[Rule]:
     """Return the rules of all groups."""
     return [rule for group in GROUPS for rule in rules(group)]
+
+
+def repeated(written: Mapping[str, Any], words: Mapping[str, str]) -> Iterator[Any]:
+    """Yield an entry once for each combination of its ``each``, with words in their places."""
+    for chosen in _combinations(written.get("each", {})):
+        yield _filled(written, {**words, **chosen})
 
 
 def series_names(expression: str) -> set[str]:
@@ -158,7 +163,9 @@ def _combinations(each: Mapping[str, list[Any]] | list[Any]) -> Iterator[dict[st
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
     """Return a rule with its words in their places, those inside of words included."""
     if isinstance(value, dict):
-        return {name: _filled(inner, words) for name, inner in value.items() if name != "each"}
+        return {_filled(name, words): _filled(inner, words) for name, inner in value.items() if name != "each"}
+    if isinstance(value, list):
+        return [_filled(inner, words) for inner in value]
     if not isinstance(value, str):
         return value
     while _WORD.search(value):
