@@ -29,9 +29,9 @@ class HashError(LlmopsError):
 
 
 def service(hostvars: Mapping[str, Mapping[str, Any]], balancers: Iterable[str]) -> dict[str, Any]:
-    """Return where clients reach the service: its URLs, and the name that the certificate has there.
+    """Return where clients reach the service: URLs, the name that the certificate has, the pool of clients without one.
 
-    One URL for the address that balancers share, else one for each balancer.
+    One URL for the address that balancers share, else one for each balancer. Empty is what balancers do not set.
     """
     balancers = list(balancers)
     urls: dict[str, None] = {}
@@ -40,8 +40,16 @@ def service(hostvars: Mapping[str, Mapping[str, Any]], balancers: Iterable[str])
         shared = str(_fleet.setting(variables, "llm_balancer_virtual_address", "")).partition("/")[0]
         port = int(_fleet.setting(variables, "llm_balancer_port", BALANCER["port"]))
         urls[f"https://{server_address(shared or _fleet.address(host, variables), port)}/v1/models"] = None
-    names = (str(_fleet.setting(hostvars[host], "llm_balancer_server_name", "")) for host in balancers)
-    return {"urls": list(urls), "name": next(filter(None, names), "")}
+
+    def first(variable: str) -> str:
+        told = (str(_fleet.setting(hostvars[host], variable, "")) for host in balancers)
+        return next(filter(None, told), "")
+
+    return {
+        "urls": list(urls),
+        "name": first("llm_balancer_server_name"),
+        "pool": first("llm_balancer_default_pool"),
+    }
 
 
 def users(entries: Iterable[Mapping[str, Any]], host: str) -> dict[str, str]:
