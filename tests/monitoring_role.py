@@ -201,6 +201,25 @@ def render(directory: pathlib.Path) -> dict[str, Rendered]:
     return {example: Rendered(directory / f"{example}.json") for example in EXAMPLES}
 
 
+def lay_out(example: Rendered, place: pathlib.Path) -> pathlib.Path:
+    """Lay the files of an example out as on a host, below a directory that stands for /etc/prometheus."""
+    for kind in ("secrets", "rules", "targets"):
+        (place / kind).mkdir()
+    for name, content in example.secrets.items():
+        (place / "secrets" / name).write_text(content)
+    for kind, targets in example.targets.items():
+        (place / "targets" / f"{kind}.json").write_text(json.dumps(targets))
+    for path in example.directory.iterdir():
+        (place / path.name).write_text(path.read_text().replace("/etc/prometheus", str(place)))
+    for path in (ROLE / "files" / "rules").glob("*.yml"):
+        shutil.copy(path, place / "rules")
+    tls = example.directory.parent / "tls"
+    pems = {"llm-tls.crt": "crt", "llm-tls.key": "key", "llm-ca.pem": "crt", "llm-service-ca.pem": "crt"}
+    for name, kind in pems.items():
+        shutil.copy(tls / f"monitor.{kind}", place / name)
+    return place
+
+
 @functools.cache
 def checker(name: str) -> str:
     """Return the path of a program that checks files, or an empty text where it cannot be had.

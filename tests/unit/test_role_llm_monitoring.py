@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, checker, render
+from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, checker, lay_out
 
 INSTALLED = ("plain", "secured")
 
 
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Rendered]]:
-    yield render(tmp_path_factory.mktemp("monitoring"))
+@pytest.fixture
+def examples(monitoring_examples: dict[str, Rendered]) -> dict[str, Rendered]:
+    return monitoring_examples
 
 
 @pytest.fixture(params=INSTALLED)
 def host(request: pytest.FixtureRequest, examples: dict[str, Rendered], tmp_path: pathlib.Path) -> pathlib.Path:
-    """The files of an example as they lie on a host, below a directory that stands for /etc/prometheus."""
-    example = examples[request.param]
-    for kind in ("secrets", "rules", "targets"):
-        (tmp_path / kind).mkdir()
-    for name, content in example.secrets.items():
-        (tmp_path / "secrets" / name).write_text(content)
-    for path in example.directory.iterdir():
-        (tmp_path / path.name).write_text(path.read_text().replace("/etc/prometheus", str(tmp_path)))
-    for path in (ROLE / "files" / "rules").glob("*.yml"):
-        shutil.copy(path, tmp_path / "rules")
-    tls = example.directory.parent / "tls"
-    for name, source in (("llm-tls.crt", "crt"), ("llm-tls.key", "key"), ("llm-ca.pem", "crt")):
-        shutil.copy(tls / f"monitor.{source}", tmp_path / name)
-    shutil.copy(tls / "monitor.crt", tmp_path / "llm-service-ca.pem")
-    return tmp_path
+    return lay_out(examples[request.param], tmp_path)
 
 
 def check(*command: str) -> str:
