@@ -51,6 +51,7 @@ class Web:
                     status, told = answer(self.command, split.path, sent)
                 data = told if isinstance(told, bytes) else json.dumps(told).encode()
                 self.send_response(status)
+                self.send_header("Content-Type", "text/plain" if isinstance(told, bytes) else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
