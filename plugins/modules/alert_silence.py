@@ -65,7 +65,7 @@ options:
     default: 7200
   required:
     description:
-      - Whether to fail when no Alertmanager answers, or none accepts it. With V(false) a warning tells, and
+      - Whether to fail when no Alertmanager can be asked, or none accepts it. With V(false) a warning tells, and
         RV(reached) is false.
     type: bool
     default: true
@@ -152,7 +152,7 @@ import datetime
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._alert_silence import Matcher, NotReached, Wish, bring_about
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._json_api import ApiError, JsonApi
 
 MATCHER = {
     "name": {"type": "str", "required": True},
@@ -185,7 +185,7 @@ def main() -> None:
         wish = Wish(matchers, p["creator"], p["comment"], p["duration"])
         apis = [JsonApi(url, p["username"], p["password"], p["ca_path"], p["timeout"]) for url in p["urls"]]
         module.exit_json(**bring_about(apis, wish, p["state"] == "present", now, module.check_mode).result())
-    except NotReached as problem:
+    except (ApiError, NotReached) as problem:
         if p["required"]:
             module.fail_json(msg=str(problem))
         module.warn(f"alerts are not silenced: {problem}")
