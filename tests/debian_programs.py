@@ -40,3 +40,13 @@ def _fetch(package: str, place: pathlib.Path) -> str:
         return str(error) or "apt-get brought nothing"
     trial.rename(place)
     return ""
+
+
+def among_its_files(package: str) -> list[str]:
+    """Return the words before a command that lets it find ``/usr/share`` of its package, in a mount of its own."""
+    share = program(package, package).parent.parent / "share"
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'mount --bind {share} /usr/share && exec "$@"', "sh"]
+    tried = subprocess.run([*words, "true"], check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no mounts of its own can be had here: {tried.stderr.strip()}")
+    return words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pathlib
@@ -13,12 +12,10 @@ from typing import Any
 
 import yaml
 
-from tests import certificates
+from tests import certificates, debian_programs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles" / "llm_monitoring"
-CACHE = ROOT / ".cache" / "monitoring-checkers"
-PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
 
 PASSWORD = "correct-horse-battery"
 RECEIVERS = [
@@ -220,17 +217,7 @@ def lay_out(example: Rendered, place: pathlib.Path) -> pathlib.Path:
     return place
 
 
-@functools.cache
-def checker(name: str) -> str:
-    """Return the path of a program that checks files, or an empty text where it cannot be had.
-
-    The distribution's packages are unpacked below the checkout and not installed.
-    """
-    program = CACHE / "usr" / "bin" / name
-    if not program.exists() and shutil.which("apt-get"):
-        CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", *PACKAGES], cwd=CACHE, check=False, capture_output=True)
-        for package in CACHE.glob("*.deb"):
-            subprocess.run(["dpkg", "-x", str(package), str(CACHE)], check=True)
-            package.unlink()
-    return str(program) if program.exists() else shutil.which(name) or ""
+def program(name: str) -> str:
+    """Return the path of a program of Prometheus' family; skips the test where it cannot be had."""
+    package = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}.get(name, name)
+    return str(debian_programs.program(package, name))

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from tests.debian_programs import among_its_files
 from tests.fakes.vllm.running import KEY, Fake, await_that
-from tests.monitoring_role import PASSWORD, ROLE, Rendered, checker, lay_out
+from tests.monitoring_role import PASSWORD, ROLE, Rendered, lay_out, program
 from tests.ports import free_port
 
 PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115}
@@ -56,9 +57,7 @@ def running(part: str, example: Rendered, place: pathlib.Path) -> Iterator[Servi
     """Run a part by the flags of its unit, at a free port of loopback, without its cluster."""
     etc = lay_out(example, place)
     words = re.findall(r"\S+", re.search(r"ExecStart=((?:.*\\\n)*.*)", example.text(f"{part}.service"))[1])
-    program = checker(pathlib.PurePath(words[0]).name)
-    if not program:
-        pytest.skip(f"{words[0]}: not installed, and its package could not be downloaded")
+    command = [program(pathlib.PurePath(words[0]).name)]
     port = free_port()
     flags = [word for word in words[1:] if word != "\\" and not word.startswith("--cluster.")]
     places = {"/etc/prometheus": str(etc), "/var/lib/prometheus": str(etc)}
@@ -67,9 +66,10 @@ def running(part: str, example: Rendered, place: pathlib.Path) -> Iterator[Servi
         flags = [flag.replace(written, here) for flag in flags]
     if part == "alertmanager":
         flags.append("--cluster.listen-address=")
+        command = [*among_its_files("prometheus-alertmanager"), *command]
     secured = "tls_server_config" in (etc / "llm-web.yml").read_text() and part != "blackbox"
     log = (etc / f"{part}.log").open("w+")
-    process = subprocess.Popen([program, *flags], stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
     try:
         service = Service(f"{'https' if secured else 'http'}://127.0.0.1:{port}", etc)
 
