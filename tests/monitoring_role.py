@@ -51,7 +51,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_page_receiver": "none",
         "llm_monitoring_ticket_receiver": "none",
         "llm_monitoring_service_urls": [],
-        "llm_monitoring_grafana_install": "none",
+        "llm_monitoring_grafana_install_method": "none",
         "llmops_backend_keys": [],
     },
     "secured": {
@@ -80,10 +80,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "existing": {
         "llm_monitoring_members": [{"name": "existing", "address": "192.0.2.43"}],
-        **{f"llm_monitoring_{part}_install": "none" for part in ("prometheus", "alertmanager", "blackbox", "grafana")},
-        "llm_monitoring_targets_dir": "/etc/prometheus/llm-targets",
+        **{f"llm_monitoring_{part}_install_method": "none" for part in ("prometheus", "alertmanager", "blackbox", "grafana")},
+        "llm_monitoring_targets_directory": "/etc/prometheus/llm-targets",
         "llm_monitoring_blackbox_address": "192.0.2.50:9115",
-        "llm_monitoring_dashboards_dir": "/srv/dashboards",
+        "llm_monitoring_dashboards_directory": "/srv/dashboards",
     },
 }
 FLEET = {

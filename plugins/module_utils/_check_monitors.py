@@ -50,7 +50,7 @@ def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _intervals(settings)
     yield from _pass_through(settings)
     yield from _grafana(settings)
-    if settings["alertmanager_install"] != "none":
+    if settings["alertmanager_install_method"] != "none":
         yield from _check_receivers.problems(settings)
 
 
@@ -61,7 +61,7 @@ def messages(settings: Mapping[str, Any]) -> list[str]:
 
 def installed(settings: Mapping[str, Any]) -> list[str]:
     """Return the parts that the role installs itself."""
-    return [part for part in PARTS if settings[f"{part}_install"] != "none"]
+    return [part for part in PARTS if settings[f"{part}_install_method"] != "none"]
 
 
 def _problem(name: str, value: Any, text: str) -> Problem:
@@ -71,13 +71,13 @@ def _problem(name: str, value: Any, text: str) -> Problem:
 def _archives(settings: Mapping[str, Any]) -> Iterator[Problem]:
     machine = settings["architecture"]
     for part in installed(settings):
-        if settings[f"{part}_install"] != "archive":
+        if settings[f"{part}_install_method"] != "archive":
             continue
         name, digests = f"{part}_sha256", settings[f"{part}_sha256"]
         if machine not in digests:
             text = (
                 f"has no digest for {machine}: add that of {part} {settings[f'{part}_version']} from its makers' "
-                f"sha256sums, or set {ROLE}_{part}_install: package"
+                f"sha256sums, or set {ROLE}_{part}_install_method: package"
             )
             yield _problem(name, machine, text)
         elif not re.fullmatch(r"[0-9a-f]{64}", str(digests[machine])):
@@ -207,7 +207,7 @@ def _secrets_inside(value: Any) -> set[str]:
 
 
 def _grafana(settings: Mapping[str, Any]) -> Iterator[Problem]:
-    if settings["grafana_install"] == "none":
+    if settings["grafana_install_method"] == "none":
         return
     size = len(str(settings["grafana_admin_password"]).encode())
     if size < PASSWORD[0]:

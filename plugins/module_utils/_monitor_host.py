@@ -33,7 +33,7 @@ def problems(
         unit = known.get(str(part["unit"]), {})
         path = unit.get("FragmentPath", "")
         if unit.get("ActiveState") == "active" and path not in ours and not replace:
-            variable = f"llm_monitoring_{part['name']}_install"
+            variable = f"llm_monitoring_{part['name']}_install_method"
             text = (
                 f"would replace {part['unit']}, which runs on {host} by {path or 'no file'} and is not this role's: "
                 "set it to none, and rules, targets and dashboards go into what is there, or give that service up with "
