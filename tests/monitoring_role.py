@@ -80,7 +80,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "existing": {
         "llm_monitoring_members": [{"name": "existing", "address": "192.0.2.43"}],
-        **{f"llm_monitoring_{part}_install_method": "none" for part in ("prometheus", "alertmanager", "blackbox", "grafana")},
+        **{
+            f"llm_monitoring_{part}_install_method": "none"
+            for part in ("prometheus", "alertmanager", "blackbox", "grafana")
+        },
         "llm_monitoring_targets_directory": "/etc/prometheus/llm-targets",
         "llm_monitoring_blackbox_address": "192.0.2.50:9115",
         "llm_monitoring_dashboards_directory": "/srv/dashboards",

@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {name: DEFAULTS.get(f"llm_monitoring_{name}") for name in
     "members": [{"name": "mon1", "address": "192.0.2.41"}],
     "plain_http": False,
     "service_key": "client",
+    "web_users": [],
     **{name.removeprefix("llm_monitoring_"): value for name, value in ALERTING.items()},
 }
 TWO = [*GOOD["members"], {"name": "mon2", "address": "192.0.2.42"}]
@@ -65,7 +66,10 @@ def test_an_existing_stack_needs_neither_receivers_nor_passwords():
         ({"tls_certificate": "x.crt"}, ["tls_certificate names the file x.crt", "correct the path"]),
         ({"prometheus_port": 9093}, ["already taken by llm_monitoring_prometheus_port"]),
         ({"grafana_port": 70000}, ["grafana_port is 70000", "65535"]),
-        ({"architecture": "riscv64"}, ["grafana_sha256 has no digest for riscv64", "llm_monitoring_grafana_install_method"]),
+        (
+            {"architecture": "riscv64"},
+            ["grafana_sha256 has no digest for riscv64", "llm_monitoring_grafana_install_method"],
+        ),
         ({"grafana_sha256": {"amd64": "abc"}}, ["grafana_sha256 is no sha256", "64"]),
         ({"grafana_admin_password": ""}, ["grafana_admin_password is empty", "12 or more"]),
         ({"scrape_timeout": 20}, ["scrape_timeout is 20 s", "llm_monitoring_scrape_interval, 10 s"]),
@@ -168,7 +172,13 @@ def socket(port: int, program: str, process: int) -> str:
         ),
         (socket(9090, "python3", 5), STOPPED, [], False, ["llm_monitoring_prometheus_port is 9090", "python3"]),
         ("LISTEN 0 1 [::]:9090 [::]:*\n", STOPPED, [], False, ["an unknown program"]),
-        ("", f"{RUNNING}\n{STOPPED}", [], False, ["llm_monitoring_prometheus_install_method", "is not this role's", OURS]),
+        (
+            "",
+            f"{RUNNING}\n{STOPPED}",
+            [],
+            False,
+            ["llm_monitoring_prometheus_install_method", "is not this role's", OURS],
+        ),
         (socket(9090, "prometheus", 77), f"{RUNNING}\n{STOPPED}", [], True, []),
     ],
 )
