@@ -125,15 +125,20 @@ def reported(url: str, start: int = BEGIN, end: int = END) -> dict[str, Any]:
     return _cost_report.report(Prometheus(JsonApi(url)), _cost_period.Period(start, end))
 
 
-def test_a_month_is_what_it_was(real: str) -> None:
-    found = reported(real)
-    chat, long = found["pools"]
-    gap = found["gaps"][0]
+@pytest.fixture(scope="module")
+def whole(real: str) -> dict[str, Any]:
+    """The report of the month."""
+    return reported(real)
+
+
+def test_a_month_is_what_it_was(whole: dict[str, Any]) -> None:
+    chat, long = whole["pools"]
+    gap = whole["gaps"][0]
     assert (gap["what"], gap["to"]) == ("prices", _cost_period.stamp(LOST.stop))
     lost = round(gap["hours"] * 60) / 60  # the last sample holds for five minutes
     assert 2.9 <= lost <= 3.0
-    assert chat["usd"] == pytest.approx(10 * (720 - lost) + 10 * (360 - lost) + 20 * 360, rel=1e-9)
-    assert long["usd"] == pytest.approx(40 * (720 - lost), rel=1e-9)
+    assert chat["usd"] == pytest.approx(10 * (720 - lost) + 10 * (360 - lost) + 20 * 360, abs=1e-4)
+    assert long["usd"] == pytest.approx(40 * (720 - lost), abs=1e-4)
     assert gap["usd_missing"] == pytest.approx(60 * lost, abs=0.01)
     assert (chat["gpu_hours"], long["gpu_hours"]) == (pytest.approx(4 * (720 - lost)), pytest.approx(8 * (720 - lost)))
     # counters went on while nothing was recorded: what they counted then is not lost, and no day is cut out of it
@@ -141,14 +146,14 @@ def test_a_month_is_what_it_was(real: str) -> None:
     assert chat["tokens_out"] == pytest.approx(2 * 50 * 30 * DAY, rel=1e-3)
     assert chat["tokens_in"] == pytest.approx(3 * chat["tokens_out"], rel=1e-6)
     assert chat["usd_per_million_tokens"] == pytest.approx(chat["usd"] / (4 * chat["tokens_out"]) * 1e6, rel=1e-4)
-    total = found["total"]
-    assert total["usd"] == pytest.approx(chat["usd"] + long["usd"], rel=1e-9)
-    assert math.fsum(day["usd"] for day in found["by_day"]) == pytest.approx(total["usd"], rel=1e-6)
-    assert len(found["by_day"]) == 30
+    total = whole["total"]
+    assert total["usd"] == pytest.approx(chat["usd"] + long["usd"], abs=1e-4)
+    assert math.fsum(day["usd"] for day in whole["by_day"]) == pytest.approx(total["usd"], rel=1e-6)
+    assert len(whole["by_day"]) == 30
 
 
-def test_what_one_replica_lacks_is_named(real: str) -> None:
-    tokens = [gap for gap in reported(real)["gaps"] if gap["what"] == "tokens"]
+def test_what_one_replica_lacks_is_named(whole: dict[str, Any]) -> None:
+    tokens = [gap for gap in whole["gaps"] if gap["what"] == "tokens"]
     assert [(gap["pool"], gap["replicas"], gap["to"]) for gap in tokens] == [
         ("chat", 1, _cost_period.stamp(UNSEEN.stop))
     ]
@@ -156,14 +161,13 @@ def test_what_one_replica_lacks_is_named(real: str) -> None:
     assert "no tokens of 1 replica(s) of pool chat from " in tokens[0]["text"]
 
 
-def test_plan_of_the_month(real: str) -> None:
-    found = reported(real)
-    plan = found["plan"]
+def test_plan_of_the_month(whole: dict[str, Any]) -> None:
+    plan = whole["plan"]
     assert (plan["daily_budget_usd"], plan["daily_budget_of_period_usd"]) == (1500, 45000)
     # 60 USD an hour are 1440 a day, 70 are 1680
     assert plan["days_over_daily_budget"] == [_cost_period.stamp(DEARER + n * DAY)[:10] for n in range(15)]
     assert plan["monthly_budget_of_period_usd"] == pytest.approx(45000, rel=0.04)
-    assert [row["target_usd_per_million_tokens"] for row in found["pools"]] == [1.5, None]
+    assert [row["target_usd_per_million_tokens"] for row in whole["pools"]] == [1.5, None]
 
 
 def test_it_agrees_with_the_recording_rules(real: str) -> None:
@@ -172,7 +176,7 @@ def test_it_agrees_with_the_recording_rules(real: str) -> None:
     end = BEGIN + 5 * DAY
     day, hour = reported(real, end - DAY, end), reported(real, end - HOUR, end)
     spend = next(iter(asked.at(SPEND_24H, end).values()))
-    assert day["total"]["usd"] == pytest.approx(60 * 24, rel=1e-9) == pytest.approx(spend, rel=1e-3)
+    assert day["total"]["usd"] == pytest.approx(60 * 24) == pytest.approx(spend, rel=1e-3)
     rates = {dict(labels)["pool"]: value for labels, value in asked.at(USD_RATE, end).items()}
     mine = {row["pool"]: row["usd_per_million_tokens"] for row in hour["pools"]}
     assert mine == {pool: pytest.approx(value, abs=1e-3) for pool, value in rates.items()}
