@@ -158,7 +158,7 @@ def test_what_one_replica_lacks_is_named(whole: dict[str, Any]) -> None:
         ("chat", 1, _cost_period.stamp(UNSEEN.stop))
     ]
     assert 1.9 <= tokens[0]["hours"] <= 2.0
-    assert "no tokens of 1 replica(s) of pool chat from " in tokens[0]["text"]
+    assert "1 replica(s) of pool chat were not scraped from " in tokens[0]["text"]
 
 
 def test_plan_of_the_month(whole: dict[str, Any]) -> None:
