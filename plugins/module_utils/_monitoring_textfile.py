@@ -20,6 +20,7 @@ from ._vllm_settings import settings
 
 GAUGES = {
     "llmops_replica_price_usd_per_hour": "US dollars per hour: the price of the host, shared by its replicas by GPUs.",
+    "llmops_replica_gpus": "GPUs that the replica uses; 0 on the CPU.",
     "llmops_budget_daily_usd": "US dollars that the fleet may cost in a day.",
     "llmops_budget_monthly_usd": "US dollars that the fleet may cost in a month.",
     "llmops_target_usd_per_million_tokens": "US dollars that a million tokens of the pool, in and out, are to cost.",
@@ -76,6 +77,9 @@ def _host(host: str, variables: Mapping[str, Any], replicas: list[dict[str, Any]
             yield "llmops_replica_price_usd_per_hour", own, price * _share(replica) / whole
         if not replicas:
             yield "llmops_replica_price_usd_per_hour", {**labels, "pool": NO_POOL}, price
+    for replica in replicas:
+        own = {"host": host, "replica": replica["id"], "pool": replica["pool"]}
+        yield "llmops_replica_gpus", own, len(replica["gpus"])
     gpus = _fleet.number(variables, "vllm_gpus")
     if gpus > 0:
         yield "llmops_gpus_expected", {"host": host}, gpus

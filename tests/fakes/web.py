@@ -78,8 +78,11 @@ class Web:
 
 def main(what: str, port_file: str) -> None:
     from tests.fakes.alertmanager import Alertmanager
+    from tests.fakes.prometheus import Prometheus
 
-    with Web({"alertmanager": Alertmanager}[what]()) as web:
+    services: dict[str, Callable[[], Callable[[str, str, Any], Answer]]]
+    services = {"alertmanager": Alertmanager, "prometheus": Prometheus}
+    with Web(services[what]()) as web:
         pathlib.Path(port_file).write_text(str(web.port))
         threading.Event().wait()
 

@@ -97,6 +97,11 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-doc -l llmops.vllm": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check -e llmops_check_file=check.json": (Here(),),
+    "ansible-playbook -i my-fleet llmops.vllm.cost_report"
+    " -e llmops_report_from=2026-10-01 -e llmops_report_to=2026-11-01": (
+        _TASKS,
+        There("tests/repo/test_cost_report.py", "llmops.vllm.cost_report", "llmops_report_from", "llmops_report_to"),
+    ),
     "ansible-playbook -i inventory.yml llmops.vllm.check": (
         Here(f"-e vault_backend_key={'b' * 32} -e vault_team_a_key={'a' * 32}"),
     ),

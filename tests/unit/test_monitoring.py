@@ -131,6 +131,11 @@ def test_numbers_of_fleet_pools_and_hosts() -> None:
     assert found["llmops_target_usd_per_million_tokens"] == {"pool=chat": 2}
     assert found["llmops_pool_replicas_min"] == {"pool=chat": 1}
     assert found["llmops_pool_replicas_max"] == {"pool=chat": 4}
+    assert found["llmops_replica_gpus"] == {
+        "host=g1,pool=chat,replica=g1/r0": 1,
+        "host=g1,pool=chat,replica=g1/r1": 1,
+        "host=g2,pool=slow,replica=g2/r0": 0,
+    }
     assert found["llmops_gpus_expected"] == {"host=g1": 2}
     assert found["llmops_gpu_memory_utilization_target"] == {"host=g1": 0.8}
     assert found["llmops_limit_ttft_p99_seconds"] == {"pool=chat": 1, "pool=slow": 20}
