@@ -3,7 +3,8 @@
 A case names its ``rule`` (and ``labels``, where several have that name), says in ``case`` what happens, gives the
 ``series``, and says what to ``expect`` at which times: of an alert the list of those that fire, by their labels and
 ``summary``; of a recording rule its samples. ``each`` repeats a case as it does a rule. Only that rule, and the recorded
-series that it needs and the case does not give itself, are evaluated, every ``interval`` (default: that of the group).
+series that it needs and the case does not give itself, are evaluated. Samples are ``interval`` apart (default: that of
+the group), and so are evaluations, unless ``evaluate`` says otherwise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Case:
     rule: Rule
     text: str
     interval: str
+    evaluate: str
     series: Mapping[str, str]
     expect: Mapping[str, Any]
 
@@ -68,7 +70,8 @@ def _cases(group: str, rules: list[Rule]) -> Iterator[Case]:
             ]
             assert len(found) == 1, f"{group}.yml: {filled['rule']} {wanted} names {len(found)} rules"
             interval = filled.get("interval", found[0].interval)
-            yield Case(found[0], filled["case"], interval, filled["series"], filled["expect"])
+            evaluate = filled.get("evaluate", interval)
+            yield Case(found[0], filled["case"], interval, evaluate, filled["series"], filled["expect"])
 
 
 def failures(
@@ -127,7 +130,7 @@ def _test_file(rule_file: str, case: Case, body: Mapping[str, Any]) -> dict[str,
             }
             for at, samples in case.expect.items()
         ]
-    return {"rule_files": [rule_file], "evaluation_interval": case.interval, "tests": [test]}
+    return {"rule_files": [rule_file], "evaluation_interval": case.evaluate, "tests": [test]}
 
 
 def _values(values: str) -> str:
