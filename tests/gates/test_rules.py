@@ -54,13 +54,15 @@ def test_every_mutant_is_noticed(program: pathlib.Path, tmp_path: pathlib.Path) 
                 mutants.setdefault(f"{case.rule.name} ({labels}): {what}", []).append(name)
     failed = failures(program, tmp_path, runs)
     print(f"{len(mutants)} mutants, {len(runs)} runs")
-    assert [what for what, names in mutants.items() if failed.keys().isdisjoint(names)] == []
+    survivors = [what for what, names in mutants.items() if failed.keys().isdisjoint(names)]
+    assert not survivors, "\n".join(survivors)
 
 
 def mutated(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield what was done to an alert and what it is then."""
     yield "never fires", {**body, "expr": f"({body['expr']}) and on () vector(1) < 0"}
-    yield "always fires", {**body, "expr": "vector(1)"}
+    if body["expr"] != "vector(1)":  # the watchdog always does
+        yield "always fires", {**body, "expr": "vector(1)"}
     if "for" in body:
         yield "does not wait", {name: value for name, value in body.items() if name != "for"}
     lines = body["expr"].splitlines()
