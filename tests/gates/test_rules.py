@@ -79,9 +79,11 @@ def _depth(line: str) -> int:
 
 
 def test_queries_of_the_runbooks_are_valid(program: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    asked = [query for page in RUNBOOKS.glob("*.md") for query in re.findall(r"```promql\n(.*?)```", page.read_text(), re.S)]
+    pages = [page.read_text() for page in RUNBOOKS.glob("*.md")]
+    asked = [query for page in pages for query in re.findall(r"```promql\n(.*?)```", page, re.DOTALL)]
     assert len(asked) > 30
     rules = [{"record": f"asked:{number}", "expr": query} for number, query in enumerate(asked)]
-    (tmp_path / "asked.yml").write_text(dumped({"groups": [{"name": "asked", "rules": rules}]}))
-    done = subprocess.run([program, "check", "rules", "asked.yml"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    file = tmp_path / "asked.yml"
+    file.write_text(dumped({"groups": [{"name": "asked", "rules": rules}]}))
+    done = subprocess.run([program, "check", "rules", str(file)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,9 +2,9 @@
 
 A case names its ``rule`` (and ``labels``, where several have that name), says in ``case`` what happens, gives the
 ``series``, and says what to ``expect`` at which times: of an alert the list of those that fire, by their labels and
-``summary``; of a recording rule its samples. ``each`` repeats a case as it does a rule. Only that rule, and the recorded
-series that it needs and the case does not give itself, are evaluated. Samples are ``interval`` apart (default: that of
-the group), and so are evaluations, unless ``evaluate`` says otherwise.
+``summary``; of a recording rule its samples. ``each`` repeats a case as it does a rule. Evaluated is only that rule,
+with the recorded series that it needs and the case does not give. Samples are ``interval`` apart (default: that of the
+group), and so are evaluations, unless ``evaluate`` says otherwise.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _cases(group: str, rules: list[Rule]) -> Iterator[Case]:
 def failures(
     promtool: pathlib.Path, place: pathlib.Path, runs: Mapping[str, tuple[Case, Mapping[str, Any]]]
 ) -> dict[str, str]:
-    """Return what promtool says of the runs that fail: each is a case, and the body of its rule or of a mutant of it."""
+    """Return what promtool says of the runs that fail: each is a case, and its rule's body or that of a mutant."""
     rules = all_rules()
     for name, (case, body) in runs.items():
         (place / f"{name}.rules.yml").write_text(dumped(_rule_file(case, body, rules)))
