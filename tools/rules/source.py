@@ -125,7 +125,7 @@ def text(group: str) -> str:
 
 def dumped(content: Any) -> str:
     """Return YAML as the house writes it: lists indented, texts of several lines as they are."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _record(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) -> Rule:
