@@ -21,11 +21,16 @@ RUNBOOKS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 
 
 @pytest.fixture(params=promtool.VERSIONS)
-def program(request: pytest.FixtureRequest) -> pathlib.Path:
+def version(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def program(version: str) -> pathlib.Path:
     try:
-        return promtool.ensure(request.param)
+        return promtool.ensure(version)
     except promtool.NoPromtool as problem:
-        pytest.skip(f"promtool {request.param}: {problem}")
+        pytest.skip(f"promtool {version}: {problem}")
 
 
 def test_files_are_valid(program: pathlib.Path) -> None:
@@ -35,17 +40,17 @@ def test_files_are_valid(program: pathlib.Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_case_passes(program: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    runs = {f"case-{number}": (case, case.rule.body) for number, case in enumerate(all_cases())}
+def test_every_case_passes(program: pathlib.Path, version: str, tmp_path: pathlib.Path) -> None:
+    runs = {f"case-{number}": (case, case.rule.body) for number, case in enumerate(all_cases(version))}
     failed = failures(program, tmp_path, runs)
     reasons = [f"{runs[name][0].rule.name}: {runs[name][0].text}\n{told}" for name, told in failed.items()]
     assert not reasons, "\n".join(reasons)
 
 
-def test_every_mutant_is_noticed(program: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_every_mutant_is_noticed(program: pathlib.Path, version: str, tmp_path: pathlib.Path) -> None:
     runs: dict[str, tuple[Case, Mapping[str, Any]]] = {}
     mutants: dict[str, list[str]] = {}
-    for case in all_cases():
+    for case in all_cases(version):
         if case.rule.is_alert:
             for what, body in mutated(case.rule.body):
                 name = f"run-{len(runs)}"
