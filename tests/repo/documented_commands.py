@@ -164,6 +164,14 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("molecule/rollout/tests/test_rollout.py", 'action="rollback"'),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.restart -e llmops_rollout_replicas=gpu1/r0": (
+        _TASKS,
+        There("molecule/rollout/tests/test_rollout.py", 'action="restart"', "llmops_rollout_replicas"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.reboot -e llmops_rollout_replicas=gpu1": (
+        _TASKS,
+        There("tests/unit/test_rollout_plan.py", 'plan("reboot"'),
+    ),
     # balancers
     "ansible-playbook -i my-fleet llmops.vllm.balancer_update": (_TASKS, _UPDATE),
     "ansible-playbook -i my-fleet llmops.vllm.balancer_update --check": (_TASKS, _UPDATE),
@@ -201,6 +209,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _HOSTS,
         OnHosts(),
     ),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "nvidia-smi"': (_HOSTS,),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "journalctl -k -n 50 --no-pager"': (_HOSTS,),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "df -h"': (_HOSTS, OnHosts()),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "timedatectl"': (_HOSTS, OnHosts()),
     "journalctl -u llm-agent -o cat -n 20": (There("tests/traffic/seen.py", "journalctl -u llm-agent -o cat"),),
     # a request
     _CURL % '"$LLMOPS_CA"' + _QUESTION % ("tiny", "Who are you?") + ' "$LLMOPS_URL/chat/completions"': (

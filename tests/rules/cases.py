@@ -2,8 +2,9 @@
 
 A case names its ``rule`` (and ``labels``, where several have that name), says in ``case`` what happens, gives the
 ``series``, and says what to ``expect`` at which times: of an alert the list of those that fire, by their labels and
-``summary``; of a recording rule its samples. ``each`` repeats a case as it does a rule. Only that rule, and the recorded
-series that it needs and the case does not give itself, are evaluated, every ``interval`` (default: that of the group).
+``summary``; of a recording rule its samples. ``each`` repeats a case as it does a rule. Evaluated is only that rule,
+with the recorded series that it needs and the case does not give. Samples are ``interval`` apart (default: that of the
+group), and so are evaluations, unless ``evaluate`` says otherwise. ``promtool`` names the one version that knows it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Case:
     rule: Rule
     text: str
     interval: str
+    evaluate: str
+    version: str
     series: Mapping[str, str]
     expect: Mapping[str, Any]
 
@@ -42,10 +45,11 @@ class Case:
         return not all(self.expect.values())
 
 
-def all_cases() -> list[Case]:
-    """Return the cases of all groups."""
+def all_cases(version: str = "") -> list[Case]:
+    """Return the cases of all groups; with ``version``, those that this promtool understands."""
     rules = all_rules()
-    return [case for group in GROUPS for case in _cases(group, rules)]
+    cases = [case for group in GROUPS for case in _cases(group, rules)]
+    return [case for case in cases if not version or case.version in ("", version)]
 
 
 class _Texts(yaml.SafeLoader):
@@ -68,13 +72,15 @@ def _cases(group: str, rules: list[Rule]) -> Iterator[Case]:
             ]
             assert len(found) == 1, f"{group}.yml: {filled['rule']} {wanted} names {len(found)} rules"
             interval = filled.get("interval", found[0].interval)
-            yield Case(found[0], filled["case"], interval, filled["series"], filled["expect"])
+            evaluate = filled.get("evaluate", interval)
+            version = filled.get("promtool", "")
+            yield Case(found[0], filled["case"], interval, evaluate, version, filled["series"], filled["expect"])
 
 
 def failures(
     promtool: pathlib.Path, place: pathlib.Path, runs: Mapping[str, tuple[Case, Mapping[str, Any]]]
 ) -> dict[str, str]:
-    """Return what promtool says of the runs that fail: each is a case, and the body of its rule or of a mutant of it."""
+    """Return what promtool says of the runs that fail: each is a case, and its rule's body or that of a mutant."""
     rules = all_rules()
     for name, (case, body) in runs.items():
         (place / f"{name}.rules.yml").write_text(dumped(_rule_file(case, body, rules)))
@@ -127,11 +133,13 @@ def _test_file(rule_file: str, case: Case, body: Mapping[str, Any]) -> dict[str,
             }
             for at, samples in case.expect.items()
         ]
-    return {"rule_files": [rule_file], "evaluation_interval": case.interval, "tests": [test]}
+    return {"rule_files": [rule_file], "evaluation_interval": case.evaluate, "tests": [test]}
 
 
 def _values(values: str) -> str:
     """Return values as promtool takes them: ``0x30`` would be the number 48 there, too."""
+    if "{{" in values:  # a native histogram
+        return values
     return " ".join(re.sub(r"^([0-9.e]+)x([0-9]+)$", r"\1+0x\2", word) for word in values.split())
 
 

@@ -1,1 +1,1 @@
-"""Recording and alerting rules of Prometheus: the sources are the YAML files here, one per group (see ``source.py``)."""
+"""Rules of Prometheus, recording and alerting: their sources are the YAML files here, one per group."""

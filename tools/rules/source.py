@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,11 +125,11 @@ def text(group: str) -> str:
 
 def dumped(content: Any) -> str:
     """Return YAML as the house writes it: lists indented, texts of several lines as they are."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _record(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) -> Rule:
-    body = {"record": written["record"], "expr": written["expr"].strip()}
+    body = {"record": written["record"], "expr": _folded(written["expr"])}
     if "labels" in written:
         body["labels"] = written["labels"]
     return Rule(group, written.get("interval", source["interval"]), body)
@@ -137,7 +138,7 @@ def _record(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) -
 def _alert(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) -> Rule:
     if written["severity"] not in SEVERITIES:
         raise SourceError(f"{group}.yml: {written['alert']}: severity is one of {', '.join(SEVERITIES)}")
-    body: dict[str, Any] = {"alert": written["alert"], "expr": written["expr"].strip()}
+    body: dict[str, Any] = {"alert": written["alert"], "expr": _folded(written["expr"])}
     if "for" in written:
         body["for"] = written["for"]
     body["labels"] = {"severity": written["severity"], "group": group, **written.get("labels", {})}
@@ -150,13 +151,23 @@ def _alert(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) ->
     return Rule(group, written.get("interval", source["interval"]), body)
 
 
+def _folded(expression: str) -> str:
+    """Return an expression in lines that fit into the file; what a line goes on with stands further in."""
+    lines = []
+    for line in expression.strip().splitlines():
+        further = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(line, 106, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
 def _combinations(each: Mapping[str, list[Any]] | list[Any]) -> Iterator[dict[str, str]]:
     """Yield the words of each repetition: one entry of every list. An entry is a value, or several words at once."""
     lists = each if isinstance(each, dict) else {"entry": each} if each else {}
     for chosen in itertools.product(*lists.values()):
         words: dict[str, str] = {}
         for name, entry in zip(lists, chosen):
-            words.update({key: str(value) for key, value in (entry if isinstance(entry, dict) else {name: entry}).items()})
+            several = entry if isinstance(entry, dict) else {name: entry}
+            words.update({key: str(value) for key, value in several.items()})
         yield words
 
 
