@@ -78,6 +78,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_routes": [{"receiver": "team", "matchers": ['pool="batch"']}],
         "llm_monitoring_grafana_admin_password": "grafana-$-0123456789",
     },
+    "native": {
+        "llm_monitoring_members": [{"name": "native", "address": "192.0.2.44"}],
+        "llm_monitoring_page_receiver": "none",
+        "llm_monitoring_ticket_receiver": "none",
+        "llm_monitoring_grafana_install_method": "none",
+        "llm_monitoring_prometheus_install_method": "archive",
+        "llm_monitoring_native_histograms": True,
+    },
     "existing": {
         "llm_monitoring_members": [{"name": "existing", "address": "192.0.2.43"}],
         **{

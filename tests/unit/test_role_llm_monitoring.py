@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, program
+from tools import promtool
 
 INSTALLED = ("plain", "secured")
 
@@ -33,6 +34,28 @@ def check(*command: str) -> str:
 
 def test_promtool_accepts_prometheus_yml(host):
     check("promtool", "check", "config", str(host / "prometheus.yml"))
+
+
+@pytest.mark.parametrize("example", [*INSTALLED, "native"])
+def test_promtool_of_prometheus_3_accepts_prometheus_yml(examples, tmp_path, example):
+    try:
+        tool = promtool.ensure("3")
+    except promtool.NoPromtool as reason:
+        pytest.skip(str(reason))
+    config = lay_out(examples[example], tmp_path) / "prometheus.yml"
+    done = subprocess.run([tool, "check", "config", str(config)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_native_histograms_are_asked_for_by_flag_and_job(examples):
+    assert "--enable-feature=native-histograms" in examples["native"].text("prometheus.service")
+    kept = {
+        job["job_name"]
+        for job in examples["native"].yaml("prometheus.yml")["scrape_configs"]
+        if job.get("convert_classic_histograms_to_nhcb")
+    }
+    assert kept == {"vllm"}
+    assert "nhcb" not in examples["secured"].text("prometheus.yml")
 
 
 @pytest.mark.parametrize("name", ["llm-web.yml", "llm-web-local.yml"])
