@@ -5,26 +5,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.llmops.vllm.plugins.module_utils import _check_flags, _check_server, _vllm_settings
-from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-
-
-def _speaking(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn our error into the one that ansible prints without a traceback."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except LlmopsError as error:
-            raise AnsibleFilterError(str(error)) from error
-
-    return wrapped
+from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
 
 
 class FilterModule:
@@ -33,7 +18,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "vllm_settings": _speaking(_vllm_settings.settings),
+            "vllm_settings": speaking(_vllm_settings.settings),
             "vllm_addresses": _vllm_settings.addresses,
             "vllm_by_family": _vllm_settings.by_family,
             "vllm_flag_problems": _check_flags.messages,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a balancer's certificate and its key. No message ever holds a secret."""
+"""What is wrong with the certificate of a role and its key. No message ever holds a secret."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from ._problem import Problem
 
 STAMP = "%Y%m%d%H%M%SZ"  # ASN.1's generalized time, as community.crypto writes it
 
-_CERTIFICATE = "llm_balancer_tls_certificate"
-_KEY = "llm_balancer_tls_key"
+BALANCER = "llm_balancer"
 
 
 def problems(
@@ -27,51 +26,59 @@ def problems(
     private_key: Mapping[str, Any] | None,
     now: str,
     min_days: int = 0,
+    role: str = BALANCER,
 ) -> Iterator[Problem]:
     """Yield what is wrong with a certificate and, where it is at hand, its key.
 
     ``certificate`` and ``private_key`` are the results of community.crypto's info filters, times ``YYYYMMDDHHMMSSZ``.
     A certificate that ends within ``min_days`` days is a problem.
     """
+    variable, key_variable = f"{role}_tls_certificate", f"{role}_tls_key"
     begins, ends = str(certificate["not_before"]), str(certificate["not_after"])
     soon = (datetime.strptime(now, STAMP) + timedelta(days=min_days)).strftime(STAMP)
     if ends <= now:
-        yield Problem("", _CERTIFICATE, ends, f"expired at {_readable(ends)} (now {_readable(now)}): renew it")
+        yield Problem("", variable, ends, f"expired at {_readable(ends)} (now {_readable(now)}): renew it")
     elif ends <= soon:
-        yield Problem("", _CERTIFICATE, ends, f"expires at {_readable(ends)}, within {min_days} days: renew it")
+        yield Problem("", variable, ends, f"expires at {_readable(ends)}, within {min_days} days: renew it")
     if begins > now:
         text = f"is not valid before {_readable(begins)} (now {_readable(now)}): wait, or set the controller's clock"
-        yield Problem("", _CERTIFICATE, begins, text)
+        yield Problem("", variable, begins, text)
     fingerprint = certificate["public_key_fingerprints"]["sha256"]
     if private_key is not None and private_key["public_key_fingerprints"]["sha256"] != fingerprint:
         text = (
-            f"does not belong to {_CERTIFICATE} (their public keys differ): give the key with which this certificate "
+            f"does not belong to {variable} (their public keys differ): give the key with which this certificate "
             "was requested, and the server's certificate first in its file"
         )
-        yield Problem("", _KEY, "", text)
+        yield Problem("", key_variable, "", text)
     names = [str(name) for name in certificate.get("subject_alt_name") or []]
     if server_name and not any(_covers(name, server_name) for name in names):
         text = (
-            f"does not cover llm_balancer_server_name {server_name!r}; it covers "
+            f"does not cover {role}_server_name {server_name!r}; it covers "
             f"{', '.join(names) or 'no name at all (subjectAltName is empty, which clients refuse)'}: "
             "correct the name or use another certificate"
         )
-        yield Problem("", _CERTIFICATE, server_name, text)
+        yield Problem("", variable, server_name, text)
 
 
-def messages(server_name: str, certificate: Mapping[str, Any], private_key: Mapping[str, Any], now: str) -> list[str]:
+def messages(
+    server_name: str,
+    certificate: Mapping[str, Any],
+    private_key: Mapping[str, Any],
+    now: str,
+    role: str = BALANCER,
+) -> list[str]:
     """Return the problems as lines for people."""
-    return [str(problem) for problem in problems(server_name, certificate, private_key, now)]
+    return [str(problem) for problem in problems(server_name, certificate, private_key, now, role=role)]
 
 
-def pem_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
+def pem_problems(settings: Mapping[str, Any], role: str = BALANCER, program: str = "NGINX") -> Iterator[Problem]:
     """Yield what keeps the texts from being a certificate and a key: missing, of another kind, encrypted, damaged.
 
     A text that ``settings`` do not hold is not at hand, and is not judged.
     """
     wanted = (("tls_certificate", "certificate_pem", "CERTIFICATE"), ("tls_key", "key_pem", "PRIVATE KEY"))
     for name, field, kind in wanted:
-        variable, value, pem = f"llm_balancer_{name}", str(settings[name] or ""), str(settings.get(field) or "")
+        variable, value, pem = f"{role}_{name}", str(settings[name] or ""), str(settings.get(field) or "")
         if value and field not in settings:
             continue
         content = value.lstrip().startswith("-----BEGIN")
@@ -85,8 +92,8 @@ def pem_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
             text = f"holds no {kind} in PEM form in {what}: convert it"
         elif name == "tls_key" and "ENCRYPTED" in pem:
             text = (
-                f"is protected by a passphrase in {what}, which NGINX cannot ask for at a restart: store it without "
-                "one, encrypted by ansible-vault"
+                f"is protected by a passphrase in {what}, which {program} cannot ask for at a restart: store it "
+                "without one, encrypted by ansible-vault"
             )
         elif _damaged(pem, kind):
             text = f"holds a damaged {kind} in {what}: compare it with the original"

@@ -9,6 +9,7 @@ Everything here is computed from inventory variables alone, never from facts: a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -61,6 +62,17 @@ def as_int(value: Any) -> int | None:
         return int(str(value).strip())
     except ValueError:
         return None
+
+
+def as_float(value: Any) -> float | None:
+    """Return the number that a variable means (inventories also hold ``"2.5"``), or None when it means none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        found = float(str(value).strip())
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def number(variables: HostVars, name: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.exposition import braced
+from ansible_collections.llmops.vllm.plugins.module_utils._exposition import Sample, text
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout_reading import (
     entries,
     mapping,
@@ -38,8 +38,6 @@ RUNNING = {
     "llmops_rollout_in_progress": "Whether a rollout of the pool runs.",
     "llmops_rollout_in_progress_start_timestamp_seconds": "When the running rollout began, in seconds since 1970.",
 }
-
-Sample = tuple[str, dict[str, str], Any]  # name, labels, value; None for a value that is not known
 
 
 def metrics(records: Iterable[Any], pool: str = "") -> str:
@@ -87,11 +85,5 @@ def _last(record: Mapping[str, Any], pool: str) -> Iterator[Sample]:
         yield f"llmops_rollout_requests_{name}", labels, requests
 
 
-def _text(families: Mapping[str, str], samples: Iterable[Sample]) -> str:
-    known = [sample for sample in samples if sample[2] is not None]
-    lines: list[str] = []
-    for name, told in families.items():
-        own = [f"{name}{braced(labels)} {round(value, 3):.15g}" for of, labels, value in known if of == name]
-        if own:
-            lines += [f"# HELP {name} {told}", f"# TYPE {name} gauge", *own]
-    return "".join(f"{line}\n" for line in lines)
+def _text(gauges: Mapping[str, str], samples: Iterable[Sample]) -> str:
+    return text(gauges, ((name, own, None if value is None else round(value, 3)) for name, own, value in samples))

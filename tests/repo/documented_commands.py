@@ -97,6 +97,11 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-doc -l llmops.vllm": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check -e llmops_check_file=check.json": (Here(),),
+    "ansible-playbook -i my-fleet llmops.vllm.cost_report"
+    " -e llmops_report_from=2026-10-01 -e llmops_report_to=2026-11-01": (
+        _TASKS,
+        There("tests/repo/test_cost_report.py", "llmops.vllm.cost_report", "llmops_report_from", "llmops_report_to"),
+    ),
     "ansible-playbook -i inventory.yml llmops.vllm.check": (
         Here(f"-e vault_backend_key={'b' * 32} -e vault_team_a_key={'a' * 32}"),
     ),
@@ -159,6 +164,14 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("molecule/rollout/tests/test_rollout.py", 'action="rollback"'),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.restart -e llmops_rollout_replicas=gpu1/r0": (
+        _TASKS,
+        There("molecule/rollout/tests/test_rollout.py", 'action="restart"', "llmops_rollout_replicas"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.reboot -e llmops_rollout_replicas=gpu1": (
+        _TASKS,
+        There("tests/unit/test_rollout_plan.py", 'plan("reboot"'),
+    ),
     # balancers
     "ansible-playbook -i my-fleet llmops.vllm.balancer_update": (_TASKS, _UPDATE),
     "ansible-playbook -i my-fleet llmops.vllm.balancer_update --check": (_TASKS, _UPDATE),
@@ -196,6 +209,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _HOSTS,
         OnHosts(),
     ),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "nvidia-smi"': (_HOSTS,),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "journalctl -k -n 50 --no-pager"': (_HOSTS,),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "df -h"': (_HOSTS, OnHosts()),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "timedatectl"': (_HOSTS, OnHosts()),
     "journalctl -u llm-agent -o cat -n 20": (There("tests/traffic/seen.py", "journalctl -u llm-agent -o cat"),),
     # a request
     _CURL % '"$LLMOPS_CA"' + _QUESTION % ("tiny", "Who are you?") + ' "$LLMOPS_URL/chat/completions"': (

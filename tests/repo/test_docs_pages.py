@@ -6,13 +6,14 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_metrics
+from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
 from tools import docs_pages
 
 USED_IN = ("roles", "playbooks", "plugins")
 METRICS = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
+METRICS |= set(_monitoring_textfile.GAUGES)
 NAME = re.compile(r"(?<![\w.])llmops_[a-z_]*[a-z]\b")
 
 

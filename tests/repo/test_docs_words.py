@@ -10,10 +10,11 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_metrics
+from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
 from tools import docs_pages, role_readme
+from tools.rules import source
 
 from . import markdown_pages
 from .markdown_pages import Fence, fences, pages
@@ -47,7 +48,16 @@ def other_names() -> set[str]:
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
     metrics = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
-    return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, "vllm_cpu"}
+    metrics |= set(_monitoring_textfile.GAUGES)
+    return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, *series(), "vllm_cpu"}
+
+
+@functools.cache
+def series() -> set[str]:
+    """Parts of the names of series that rules record or ask for: ``pool:vllm_ttft_seconds:p99_5m`` has three."""
+    rules = source.all_rules()
+    names = {name for rule in rules for name in (rule.name, *source.series_names(rule.body["expr"]))}
+    return {part for name in names for part in name.split(":")}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,6 +15,7 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
 
+from tests import monitoring_role
 from tests.fakes.vllm.running import Fake, lay_out, starter
 
 
@@ -98,3 +99,9 @@ def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callab
     """A function that starts fakes; all of them end with the test."""
     with starter(site, request.node.name) as begin:
         yield begin
+
+
+@pytest.fixture(scope="session")
+def monitoring_examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, monitoring_role.Rendered]:
+    """Files of the role llm_monitoring, by example; ansible needs seconds for them."""
+    return monitoring_role.render(tmp_path_factory.mktemp("monitoring"))

@@ -1,0 +1,52 @@
+"""Programs out of Debian packages for tests, unpacked below ``.cache``: nothing is installed on this machine."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+PLACE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "debian"
+
+
+def program(package: str, name: str) -> pathlib.Path:
+    """Return ``/usr/bin/name`` of the package; skips the test, with the reason, where it cannot be had."""
+    place = PLACE / package
+    reason = _fetch(package, place)
+    if reason:
+        pytest.skip(f"Debian's {package} cannot be had here: {reason}")
+    return place / "usr" / "bin" / name
+
+
+@functools.cache
+def _fetch(package: str, place: pathlib.Path) -> str:
+    """Return why the package is not there; empty when it is."""
+    if place.is_dir():
+        return ""
+    trial = place.with_name(f"{package}.new")
+    shutil.rmtree(trial, ignore_errors=True)
+    trial.mkdir(parents=True)
+    try:
+        subprocess.run(["apt-get", "-qq", "download", package], cwd=trial, check=True, capture_output=True, timeout=120)
+        archive = next(trial.glob("*.deb"))
+        subprocess.run(["dpkg", "-x", archive.name, "."], cwd=trial, check=True, capture_output=True, timeout=120)
+        archive.unlink()
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr.decode().strip() or error)
+    except (OSError, StopIteration, subprocess.TimeoutExpired) as error:
+        return str(error) or "apt-get brought nothing"
+    trial.rename(place)
+    return ""
+
+
+def among_its_files(package: str) -> list[str]:
+    """Return the words before a command that lets it find ``/usr/share`` of its package, in a mount of its own."""
+    share = program(package, package).parent.parent / "share"
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'mount --bind {share} /usr/share && exec "$@"', "sh"]
+    tried = subprocess.run([*words, "true"], check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no mounts of its own can be had here: {tried.stderr.strip()}")
+    return words

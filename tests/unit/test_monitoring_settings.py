@@ -1,0 +1,188 @@
+"""What monitoring refuses before a host is touched, and what it makes of settings."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.llmops.vllm.plugins.module_utils import _check_monitors, _monitor_host, _monitors
+
+from tests.monitoring_role import ALERTING, ROLE
+
+DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+SETTINGS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["__llm_monitoring_settings"]
+GOOD: dict[str, Any] = {name: DEFAULTS.get(f"llm_monitoring_{name}") for name in SETTINGS} | {
+    "architecture": "amd64",
+    "backend_keys": ["backend"],
+    "certificate_pem": "",
+    "grafana_admin_password": "twelve-or-more",
+    "key_pem": "",
+    "listen_address": "127.0.0.1",
+    "members": [{"name": "mon1", "address": "192.0.2.41"}],
+    "plain_http": False,
+    "service_key": "client",
+    "web_users": [],
+    **{name.removeprefix("llm_monitoring_"): value for name, value in ALERTING.items()},
+}
+TWO = [*GOOD["members"], {"name": "mon2", "address": "192.0.2.42"}]
+USER = {"name": "llmops", "password": "correct-horse"}
+
+
+def problems(**changes: Any) -> list[str]:
+    return _check_monitors.messages({**copy.deepcopy(GOOD), **changes})
+
+
+def test_the_defaults_with_receivers_have_no_problem():
+    assert problems() == []
+
+
+def test_an_existing_stack_needs_neither_receivers_nor_passwords():
+    none = {f"{part}_install_method": "none" for part in _check_monitors.PARTS}
+    assert problems(**none, receivers=[], page_receiver="", ticket_receiver="", grafana_admin_password="") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"page_receiver": ""}, ["page_receiver is empty", "oncall, team", "none"]),
+        ({"page_receiver": "oncal"}, ["page_receiver names 'oncal'", "did you mean 'oncall'?"]),
+        ({"ticket_receiver": "x", "receivers": []}, ["ticket_receiver names 'x'", "has nobody"]),
+        ({"receivers": [{"name": "oncall"}, *ALERTING["llm_monitoring_receivers"]]}, ["[oncall] reaches nobody"]),
+        ({"receivers": [*ALERTING["llm_monitoring_receivers"] * 2]}, ["[oncall] is there twice"]),
+        ({"routes": [{"receiver": "nobody"}]}, ["routes[0] names 'nobody'"]),
+        ({"smtp_smarthost": ""}, ["smtp_smarthost is empty", "'team'", "mail.example.com:587"]),
+        ({"watchdog_url": "deadman.example.com"}, ["watchdog_url is no address", "https://"]),
+        ({"watchdog_interval": 600}, ["watchdog_interval is 600 s", "30 to 300"]),
+        ({"listen_address": "mon1"}, ["listen_address is 'mon1'", "an IP address"]),
+        ({"listen_address": "192.0.2.41", "web_users": [USER]}, ["clear text", "llm_monitoring_plain_http: true"]),
+        ({"listen_address": "192.0.2.41", "plain_http": True}, ["web_users is empty", "192.0.2.41"]),
+        ({"members": TWO}, ["listen_address is 127.0.0.1", "2 monitoring hosts"]),
+        ({"web_users": [{"name": "a", "hash": "$2b$10$" + "a" * 53}]}, ["web_users[a] has no password", "first user"]),
+        ({"web_users": [{"name": "a", "password": "short"}]}, ["5 bytes", "12 to 72"]),
+        ({"web_users": [USER, {"name": "b", "hash": "$apr1$x"}]}, ["web_users[b]", "not bcrypt's", "htpasswd -nB"]),
+        ({"web_users": [USER, {"name": "b"}]}, ["web_users[b] has neither"]),
+        ({"tls_certificate": "x.crt"}, ["tls_certificate names the file x.crt", "correct the path"]),
+        ({"prometheus_port": 9093}, ["already taken by llm_monitoring_prometheus_port"]),
+        ({"grafana_port": 70000}, ["grafana_port is 70000", "65535"]),
+        (
+            {"architecture": "riscv64"},
+            ["grafana_sha256 has no digest for riscv64", "llm_monitoring_grafana_install_method"],
+        ),
+        ({"grafana_sha256": {"amd64": "abc"}}, ["grafana_sha256 is no sha256", "64"]),
+        ({"grafana_admin_password": ""}, ["grafana_admin_password is empty", "12 or more"]),
+        ({"scrape_timeout": 20}, ["scrape_timeout is 20 s", "llm_monitoring_scrape_interval, 10 s"]),
+        ({"retention_days": 0}, ["retention_days is less than a day"]),
+        ({"external_labels": {"monitor": "x"}}, ["external_labels.monitor", "another name"]),
+        ({"external_labels": {"a-b": "x"}}, ["external_labels.a-b is no name of a label"]),
+        ({"remote_write": [{"url": "https://x", "basic_auth": {"password": "sesame"}}]}, ["password_file"]),
+        ({"remote_write": [{"name": "far"}]}, ["remote_write[far] has no url"]),
+        ({"secret_files": {"llm-x": "y"}}, ["secret_files.llm-x is no name"]),
+        ({"secret_files": {"x": ""}}, ["secret_files.x is empty"]),
+        ({"scrape_configs": [{"job_name": "vllm"}]}, ["scrape_configs[vllm]", "a job of the role"]),
+    ],
+)
+def test_messages_name_variable_value_and_mend(changes, words):
+    told = problems(**changes)
+    assert all(text.startswith("llm_monitoring_") for text in told)
+    assert [text for text in told if all(word in text for word in words)] != [], told
+
+
+def test_no_message_holds_a_secret():
+    secrets = {
+        "remote_write": [{"url": "u", "basic_auth": {"password": "sesame"}}],
+        "secret_files": {"llm-a": "sesame"},
+    }
+    users = [{"name": "a", "password": "sesame"}, {"name": "b", "hash": "sesame"}]
+    receivers = [{"name": "oncall", "slack_url": "sesame", "webhook_url": "sesame"}]
+    told = problems(**secrets, web_users=users, receivers=receivers, ticket_receiver="oncall", watchdog_url="sesame")
+    assert len(told) >= 7
+    assert "sesame" not in " ".join(told)
+
+
+def test_jobs_are_those_of_the_template():
+    template = (ROLE / "templates" / "prometheus.yml.j2").read_text()
+    loops = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["__llm_monitoring_jobs"]
+    loop = {job["name"] for job in loops}
+    assert [job for job in _check_monitors.JOBS if job not in loop and job not in template] == []
+
+
+@pytest.mark.parametrize(
+    ("lb1", "lb2", "urls"),
+    [
+        ({}, {}, ["https://192.0.2.11:443/v1/models", "https://192.0.2.12:443/v1/models"]),
+        ({"llm_balancer_virtual_address": "192.0.2.10/24"}, None, ["https://192.0.2.10:443/v1/models"]),
+        ({"llm_balancer_virtual_address": "2001:db8::10/64"}, None, ["https://[2001:db8::10]:443/v1/models"]),
+        ({"llm_balancer_port": "8443"}, None, ["https://192.0.2.11:8443/v1/models"]),
+    ],
+)
+def test_the_service_is_probed_where_clients_reach_it(lb1, lb2, urls):
+    hostvars = {"lb1": {"llmops_address": "192.0.2.11", **lb1}}
+    if lb2 is not None:
+        hostvars["lb2"] = {"llmops_address": "192.0.2.12", **lb2}
+    assert _monitors.service(hostvars, hostvars)["urls"] == urls
+
+
+def test_names_come_from_the_first_balancer_that_has_one():
+    hostvars = {"lb1": {}, "lb2": {"llm_balancer_server_name": "llm.example.com", "llm_balancer_default_pool": "chat"}}
+    told = _monitors.service(hostvars, hostvars)
+    assert (told["name"], told["pool"]) == ("llm.example.com", "chat")
+    assert _monitors.service({}, []) == {"urls": [], "name": "", "pool": ""}
+
+
+def test_hashes_differ_by_host_and_user_and_are_stable():
+    one = _monitors.bcrypt("correct-horse", "mon1/a")
+    assert one == _monitors.bcrypt("correct-horse", "mon1/a")
+    others = [("correct-horse", "mon2/a"), ("correct-horse", "mon1/b"), ("another-horse", "mon1/a")]
+    assert len({one, *(_monitors.bcrypt(*other) for other in others)}) == 4
+
+
+def test_a_controller_without_bcrypt_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(_monitors.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(_monitors.HashError, match="htpasswd -nB"):
+        _monitors.users([USER], "mon1")
+    assert _monitors.users([{"name": "a", "hash": "h"}], "mon1") == {"a": "h"}
+
+
+PARTS = [
+    {"name": "prometheus", "unit": "prometheus.service", "ports": {"prometheus_port": 9090}},
+    {"name": "grafana", "unit": "grafana-server.service", "ports": {"grafana_port": 3000}},
+]
+OURS = "/etc/systemd/system/prometheus.service"
+RUNNING = f"Id=prometheus.service\nActiveState=active\nMainPID=77\nFragmentPath={OURS}\n"
+STOPPED = "Id=grafana-server.service\nActiveState=inactive\nMainPID=0\nFragmentPath=\n"
+
+
+def socket(port: int, program: str, process: int) -> str:
+    return f'LISTEN 0 4096 127.0.0.1:{port} 0.0.0.0:* users:(("{program}",pid={process},fd=7))\n'
+
+
+@pytest.mark.parametrize(
+    ("sockets", "units", "ours", "replace", "words"),
+    [
+        ("", f"{RUNNING}\n{STOPPED}", [OURS], False, []),
+        (socket(9090, "prometheus", 77), f"{RUNNING}\n{STOPPED}", [OURS], False, []),
+        (
+            socket(3000, "node", 5),
+            f"{RUNNING}\n{STOPPED}",
+            [OURS],
+            False,
+            ["llm_monitoring_grafana_port is 3000", "node"],
+        ),
+        (socket(9090, "python3", 5), STOPPED, [], False, ["llm_monitoring_prometheus_port is 9090", "python3"]),
+        ("LISTEN 0 1 [::]:9090 [::]:*\n", STOPPED, [], False, ["an unknown program"]),
+        (
+            "",
+            f"{RUNNING}\n{STOPPED}",
+            [],
+            False,
+            ["llm_monitoring_prometheus_install_method", "is not this role's", OURS],
+        ),
+        (socket(9090, "prometheus", 77), f"{RUNNING}\n{STOPPED}", [], True, []),
+    ],
+)
+def test_what_runs_on_the_host_already(sockets, units, ours, replace, words):
+    told = _monitor_host.messages("mon1", PARTS, sockets, units, ours, replace)
+    assert len(told) == bool(words)
+    assert [word for word in words if word not in "".join(told)] == []

@@ -1,0 +1,195 @@
+"""Role llm_monitoring without a host: ansible renders its files, the programs that read them check them."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, program
+from tools import promtool
+
+INSTALLED = ("plain", "secured")
+
+
+@pytest.fixture
+def examples(monitoring_examples: dict[str, Rendered]) -> dict[str, Rendered]:
+    return monitoring_examples
+
+
+@pytest.fixture(params=INSTALLED)
+def host(request: pytest.FixtureRequest, examples: dict[str, Rendered], tmp_path: pathlib.Path) -> pathlib.Path:
+    return lay_out(examples[request.param], tmp_path)
+
+
+def check(*command: str) -> str:
+    """Run a checker and return what it printed."""
+    done = subprocess.run([program(command[0]), *command[1:]], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_accepts_prometheus_yml(host):
+    check("promtool", "check", "config", str(host / "prometheus.yml"))
+
+
+@pytest.mark.parametrize("example", [*INSTALLED, "native"])
+def test_promtool_of_prometheus_3_accepts_prometheus_yml(examples, tmp_path, example):
+    try:
+        tool = promtool.ensure("3")
+    except promtool.NoPromtool as reason:
+        pytest.skip(str(reason))
+    config = lay_out(examples[example], tmp_path) / "prometheus.yml"
+    done = subprocess.run([tool, "check", "config", str(config)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_native_histograms_are_asked_for_by_flag_and_job(examples):
+    assert "--enable-feature=native-histograms" in examples["native"].text("prometheus.service")
+    kept = {
+        job["job_name"]
+        for job in examples["native"].yaml("prometheus.yml")["scrape_configs"]
+        if job.get("convert_classic_histograms_to_nhcb")
+    }
+    assert kept == {"vllm"}
+    assert "nhcb" not in examples["secured"].text("prometheus.yml")
+
+
+@pytest.mark.parametrize("name", ["llm-web.yml", "llm-web-local.yml"])
+def test_promtool_accepts_who_may_open_the_pages(host, name):
+    check("promtool", "check", "web-config", str(host / name))
+
+
+def test_amtool_accepts_alertmanager_yml(host):
+    check("amtool", "check-config", str(host / "alertmanager.yml"))
+
+
+def test_the_blackbox_exporter_accepts_its_modules(host):
+    check("prometheus-blackbox-exporter", "--config.check", f"--config.file={host / 'blackbox.yml'}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=LLMReplicaDown", "severity=page", "pool=chat"], "oncall"),
+        (["alertname=LLMQueueGrowing", "severity=ticket", "pool=chat"], "team"),
+        (["alertname=Watchdog", "severity=none"], "watchdog"),
+        (["alertname=Quiet", "severity=none"], "none"),
+        (["alertname=Foreign"], "team"),
+        (["alertname=LLMReplicaDown", "severity=page", "pool=batch"], "team"),  # a route of the inventory
+    ],
+)
+def test_alerts_reach_whom_they_should(examples, labels, receiver):
+    config = f"--config.file={examples['secured'].directory / 'alertmanager.yml'}"
+    assert check("amtool", "config", "routes", "test", config, *labels).strip() == receiver
+
+
+def test_no_secret_stands_in_a_file_that_is_no_secret(examples):
+    secrets = {value for value in examples["secured"].secrets.values() if value}
+    assert PASSWORD in secrets
+    assert ALERTING["llm_monitoring_smtp_password"] in secrets
+    assert {RECEIVERS[1]["slack_url"], RECEIVERS[0]["pagerduty_key"], RECEIVERS[0]["webhook_token"]} <= secrets
+    told = {
+        path.name: secret
+        for path in examples["secured"].directory.iterdir()
+        for secret in secrets
+        if secret in path.read_text()
+    }
+    assert told == {"datasources.yml": PASSWORD}  # 0640 of Grafana's group
+
+
+def test_series_of_ours_keep_their_labels(examples):
+    jobs = {job["job_name"]: job for job in examples["secured"].yaml("prometheus.yml")["scrape_configs"]}
+    assert [name for name, job in jobs.items() if job.get("honor_labels")] == ["agent", "node"]
+
+
+def test_prices_of_the_other_monitoring_host_count_once(examples):
+    def dropped(example: str) -> list[str]:
+        jobs = {job["job_name"]: job for job in examples[example].yaml("prometheus.yml")["scrape_configs"]}
+        return [rule["regex"] for rule in jobs["node"].get("metric_relabel_configs", [])]
+
+    assert dropped("plain") == []
+    (pattern,) = dropped("secured")
+    metrics = set(re.findall(r"^(\w+)", re.sub(r"(?m)^#.*\n", "", examples["secured"].textfile), re.MULTILINE))
+    assert metrics
+    assert [name for name in metrics if not re.fullmatch(pattern, f"192.0.2.42:9100;{name}")] == []
+    assert not re.fullmatch(pattern, f"192.0.2.41:9100;{metrics.pop()}")
+    assert not re.fullmatch(pattern, "192.0.2.42:9100;llmops_rollout_in_progress")
+
+
+def test_probes_ask_for_the_model_of_their_replica(examples):
+    modules = examples["secured"].yaml("blackbox.yml")["modules"]
+    models = {target["labels"]["model"] for target in examples["secured"].targets["replicas"]}
+    assert set(modules) == {f"{kind}:{model}" for kind in ("models", "completion") for model in models} | {"service"}
+    jobs = {job["job_name"]: job for job in examples["secured"].yaml("prometheus.yml")["scrape_configs"]}
+    for job, path in (("probe_models", "models"), ("probe_completion", "completions")):
+        rules = {rule["target_label"]: rule for rule in jobs[job]["relabel_configs"]}
+        assert rules["__param_target"]["replacement"] == f"http://$1/v1/{path}"
+        assert rules["__param_module"]["source_labels"] == ["model"]
+
+
+def test_without_a_key_none_is_sent(examples):
+    assert "authorization" in examples["secured"].text("blackbox.yml")
+    assert "llm-backend-key" not in examples["plain"].text("blackbox.yml")
+
+
+def test_an_existing_prometheus_gets_jobs_alone(examples):
+    config = examples["existing"].yaml("prometheus.yml")
+    assert list(config) == ["scrape_configs"]
+    own = {job["job_name"] for job in config["scrape_configs"]}
+    assert own.isdisjoint({"prometheus", "alertmanager", "blackbox", "grafana"})
+    assert {"vllm", "probe_completion", "agent", "node", "gpu"} <= own
+
+
+def test_two_alertmanagers_know_each_other(examples):
+    pair, single = (examples[name].text("alertmanager.service") for name in ("secured", "plain"))
+    assert "--cluster.peer=192.0.2.42:9094" in pair
+    assert "--cluster.listen-address=192.0.2.41:9094" in pair
+    assert "--cluster.peer" not in single
+    assert re.search(r"--cluster.listen-address=$", single, re.MULTILINE)
+    config = examples["secured"].yaml("prometheus.yml")
+    (told,) = config["alerting"]["alertmanagers"]
+    assert told["static_configs"] == [{"targets": ["192.0.2.41:9093", "192.0.2.42:9093"]}]
+    assert config["alerting"]["alert_relabel_configs"] == [{"action": "labeldrop", "regex": "monitor"}]
+
+
+def test_without_a_certificate_everything_stays_on_loopback(examples):
+    for unit in ("prometheus", "alertmanager", "blackbox"):
+        assert re.findall(r"--web.listen-address=(\S+):\d+", examples["plain"].text(f"{unit}.service")) == ["127.0.0.1"]
+    assert "http_addr = 127.0.0.1" in examples["plain"].text("grafana.ini")
+
+
+def test_the_blackbox_exporter_stays_on_loopback_in_any_case(examples):
+    unit = examples["secured"].text("blackbox.service")
+    assert "--web.listen-address=127.0.0.1:9115" in unit
+    assert "llm-web-local.yml" in unit
+
+
+def test_hashes_are_the_same_each_time_and_open_with_the_password(examples):
+    users = examples["secured"].yaml("llm-web.yml")["basic_auth_users"]
+    assert users["reader"] == EXAMPLES["secured"]["llm_monitoring_web_users"][1]["hash"]
+    assert re.fullmatch(r"\$2b\$10\$.{53}", users["llmops"])
+    assert users == examples["secured"].yaml("llm-web-local.yml")["basic_auth_users"]
+
+
+def test_dashboards_have_a_fixed_folder_and_datasource(examples):
+    (provider,) = examples["secured"].yaml("dashboards.yml")["providers"]
+    assert (provider["folder"], provider["options"]) == ("LLM", {"path": "/etc/grafana/llm-dashboards"})
+    uids = [source["uid"] for source in examples["secured"].yaml("datasources.yml")["datasources"]]
+    assert uids == ["llmops-prometheus", "llmops-alertmanager"]
+    assert examples["existing"].yaml("dashboards.yml")["providers"][0]["options"] == {"path": "/srv/dashboards"}
+
+
+def test_inhibitions_name_alerts_that_exist():
+    rules = list((ROLE / "files" / "rules").glob("*.yml"))
+    if not rules:
+        pytest.skip("no rules are generated yet")
+    groups = [group for path in rules for group in yaml.safe_load(path.read_text())["groups"]]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    text = (ROLE / "vars" / "main.yml").read_text().split("__llm_monitoring_inhibitions:")[1].split("\n\n")[0]
+    named = {name for names in re.findall(r'alertname[!=~]+"([^"]+)"', text) for name in names.split("|")}
+    assert named
+    assert named - alerts == set()
