@@ -175,8 +175,8 @@ def _token_gaps(uncounted: Mapping[str, Minutes]) -> list[dict[str, Any]]:
         for gap in _gaps(minutes):
             most = max(minutes[minute] for minute in range(gap.start, gap.end, MINUTE))
             text = (
-                f"{most:.0f} replica(s) of pool {pool} were not scraped {gap.words()}: their tokens of then are counted "
-                "only if they did not restart meanwhile"
+                f"{most:.0f} replica(s) of pool {pool} were not scraped {gap.words()}: their tokens of then are "
+                "counted only if they did not restart meanwhile"
             )
             found.append({"what": "tokens", "pool": pool, **gap.as_dict(), "replicas": int(most), "text": text})
     return found

@@ -9,6 +9,7 @@ import base64
 import http.server
 import json
 import pathlib
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -23,10 +24,16 @@ Form = dict[str, str]
 class Web:
     """Asks ``answer(method, path, what was sent)``. Use it as a context manager.
 
-    ``login``: ask for this ``(user, password)``. ``down``: answer 503 to everything.
+    ``login``: ask for this ``(user, password)``. ``certificate``: speak TLS, with this file and its key beside it.
+    ``down``: answer 503 to everything.
     """
 
-    def __init__(self, answer: Callable[[str, str, Any], Answer], login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[str, str, Any], Answer],
+        login: tuple[str, str] | None = None,
+        certificate: pathlib.Path | None = None,
+    ) -> None:
         self.down = False
         self.asked: list[tuple[str, str, Any]] = []
         web = self
@@ -64,6 +71,11 @@ class Web:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self.port}"
 
     def __enter__(self) -> Web:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

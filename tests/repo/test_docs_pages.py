@@ -14,7 +14,7 @@ from tools import docs_pages
 USED_IN = ("roles", "playbooks", "plugins")
 METRICS = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
 METRICS |= set(_monitoring_textfile.GAUGES)
-NAME = re.compile(r"(?<![\w.])llmops_[a-z_]*[a-z]\b")
+NAME = re.compile(r"(?<![\w.:])llmops_[a-z_]*[a-z]\b")
 
 
 @pytest.mark.parametrize("path", docs_pages.pages(), ids=lambda path: path.name)

@@ -22,7 +22,7 @@ from .tree import ROOT
 
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
-NAME = re.compile(r"(?<![\w./@-])(?:vllm|llm_model|llm_balancer|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
+NAME = re.compile(r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
 CODE = (
     "plugins/module_utils/**/*.py",
     "plugins/action/*.py",

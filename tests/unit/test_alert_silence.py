@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import certificates
 from tests.debian_programs import program
 from tests.fakes.alertmanager import Alertmanager
 from tests.fakes.web import Web
@@ -149,6 +150,17 @@ def test_login(run_module: Run) -> None:
         wrong = run_module("alert_silence", {**args, "password": "battery staple"})
         assert wrong.failed and "HTTP 401" in wrong["msg"] and "battery" not in str(wrong)
         assert run_module("alert_silence", {**args, "password": "correct horse"})["changed"]
+
+
+def test_only_a_certificate_of_the_authority_is_believed(run_module: Run, tmp_path: pathlib.Path) -> None:
+    for stem in ("mine", "other"):
+        certificates.write(tmp_path, stem, name="localhost", days=90)
+    with Web(Alertmanager(), certificate=tmp_path / "mine.crt") as service:
+        args = {"urls": [service.url], "matchers": MATCHERS}
+        for wrong in ({}, {"ca_path": str(tmp_path / "other.crt")}):
+            refused = run_module("alert_silence", {**args, **wrong})
+            assert refused.failed and "CERTIFICATE_VERIFY_FAILED" in refused["msg"]
+        assert run_module("alert_silence", {**args, "ca_path": str(tmp_path / "mine.crt")})["changed"]
 
 
 @pytest.mark.parametrize(
