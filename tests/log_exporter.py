@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import subprocess
@@ -75,8 +76,8 @@ def tries(*each: tuple[str, str, str, str]) -> dict[str, str]:
 def broken(address: str, reason: str = "upstream prematurely closed connection while reading upstream") -> str:
     """Return the line of the error log of an answer that a replica broke off."""
     return (
-        f'2026/11/30 01:06:15 [error] 91#91: *20 {reason}, client: 192.0.2.99, server: _, request: "POST /v1/completions'
-        f' HTTP/1.1", upstream: "http://{address}/v1/completions", host: "llm.example.com"'
+        f"2026/11/30 01:06:15 [error] 91#91: *20 {reason}, client: 192.0.2.99, server: _, "
+        f'request: "POST /v1/completions HTTP/1.1", upstream: "http://{address}/v1/completions", host: "llm.example.com"'
     )
 
 
@@ -90,10 +91,17 @@ class Exporter:
         for log in (access, errors):
             log.touch()
         self.port = free_port()
-        logs = [access, errors] if form == "native" else [access]
+        self.logs = [access, errors] if form == "native" else [access]
         self.command = [
             *(str(debian.program("mtail", "usr/bin/mtail")), f"--progs={self.programs}", "--emit_prog_label=false"),
-            *("--logtostderr", "--poll_interval=10ms", "--poll_log_interval=10ms", "--address=127.0.0.1", f"--port={self.port}", *(f"--logs={log}" for log in logs)),
+            *(
+                "--logtostderr",
+                "--poll_interval=10ms",
+                "--poll_log_interval=10ms",
+                "--address=127.0.0.1",
+                f"--port={self.port}",
+                *(f"--logs={log}" for log in self.logs),
+            ),
         ]
 
     def write(self, text: str) -> None:
@@ -102,7 +110,7 @@ class Exporter:
 
     def __enter__(self) -> Exporter:
         self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
-        await_that(lambda: "mtail_prog_loads_total" in self.text(), "mtail serves")
+        await_that(lambda: self.state()["log_count"] == len(self.logs), "mtail has its logs open")
         return self
 
     def __exit__(self, *_reason: object) -> None:
@@ -113,6 +121,12 @@ class Exporter:
         """Return its metrics as they are."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             found: str = answer.read().decode()
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return what mtail tells of itself."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/debug/vars", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
         return found
 
     def values(self) -> dict[str, float]:
@@ -126,6 +140,15 @@ class Exporter:
             file.writelines(f"{line}\n" for line in lines)
         self.lines += len(lines)
         self.seen(self.lines)
+
+    def rotate(self) -> pathlib.Path:
+        """Put a new access log in the place of the old one and return that; there is a log at any moment."""
+        old, new = self.access.with_suffix(".log.1"), self.access.with_suffix(".log.new")
+        old.unlink(missing_ok=True)
+        old.hardlink_to(self.access)
+        new.touch()
+        new.rename(self.access)
+        return old
 
     def seen(self, count: int) -> None:
         """Wait until mtail has seen so many lines, and has worked the last of them off."""

@@ -42,11 +42,14 @@ def native(tmp_path: pathlib.Path) -> Iterator[Exporter]:
 
 def counters(exporter: Exporter) -> dict[str, float]:
     """Values without zeros, without our common start and end of names, without histograms but their counts."""
-    values = {name: value for name, value in exporter.values().items() if value and not re.search(r"_(sum|bucket){", name)}
-    return {re.sub(r"^llmops_balancer_|_total(?={)", "", name): value for name, value in values.items()}
+    return {
+        re.sub(r"^llmops_balancer_|_total(?={)", "", name): value
+        for name, value in exporter.values().items()
+        if value and not re.search(r"_(sum|bucket){", name)
+    }
 
 
-# Written by NGINX 1.22 with the role's configuration, two replicas behind it, in 26 situations: see test_log_exporter_nginx.py.
+# Written by NGINX 1.22 with the role's configuration and two replicas behind it, in 26 situations.
 WRITTEN = {
     "lua": {
         'broken_streams{pool="default"}': 4,
@@ -330,17 +333,13 @@ def test_client_cannot_write_errors(native: Exporter) -> None:
     assert 'broken_streams{pool="other"}' not in found
 
 
-def test_nothing_is_lost_when_logs_are_rotated(exporter: Exporter) -> None:
-    """As logrotate does it: renamed, made anew, and NGINX writes into the old file until it is told."""
-    exporter.feed(exporter.access, line())
-    old = exporter.access.open("a")
-    exporter.access.rename(exporter.access.with_suffix(".log.1"))
-    exporter.access.touch()
-    with old:
-        old.write(line() + "\n")
-    exporter.lines += 1
-    exporter.feed(exporter.access, line(), line())
-    assert counters(exporter)['requests{pool="chat",status="200"}'] == 4
+def test_rotated_logs_are_followed(exporter: Exporter) -> None:
+    """The role's last check asks for the number of logs that are open."""
+    for turn in range(3):
+        exporter.feed(exporter.access, line(), line())
+        assert counters(exporter)['requests{pool="chat",status="200"}'] == 2 * turn + 2
+        assert exporter.state()["log_count"] == len(exporter.logs)
+        exporter.rotate()
 
 
 def test_a_new_program_is_read_without_forgetting_what_was_counted(lua: Exporter) -> None:
