@@ -9,32 +9,21 @@ import subprocess
 import urllib.request
 from typing import Any
 
-import jinja2
-from ansible.plugins.filter.core import comment
-
-from tests import balancer_role, debian
+from tests import balancer_role, debian, exporters_role
 from tests.fakes.vllm.running import await_that
 from tests.ports import free_port
 
-TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "roles" / "llm_exporters" / "templates"
 PROGRAM = "llm_balancer.mtail.j2"
-NAMES = frozenset(re.findall(r"(?m)^(?:counter|histogram) (\w+)", (TEMPLATES / PROGRAM).read_text()))
+NAMES = frozenset(
+    re.findall(r"(?m)^(?:counter|histogram) (\w+)", (exporters_role.ROLE / "templates" / PROGRAM).read_text())
+)
 FORMS = ("lua", "native")
 _FORMAT = re.search(r"log_format llm escape=json (.*?);", balancer_role.render("nginx.conf.j2"), re.DOTALL)
 
 
 def program(form: str) -> str:
     """Return the program as the role writes it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["comment"] = comment
-    values = {"ansible_managed": "Ansible managed", "llm_exporters_log_form": form}
-    return environment.get_template(PROGRAM).render(values)
+    return exporters_role.render(PROGRAM, llm_exporters_log_form=form)
 
 
 def line(**values: Any) -> str:
@@ -77,7 +66,7 @@ def broken(address: str, reason: str = "upstream prematurely closed connection w
     """Return the line of the error log of an answer that a replica broke off."""
     return (
         f"2026/11/30 01:06:15 [error] 91#91: *20 {reason}, client: 192.0.2.99, server: _, "
-        f'request: "POST /v1/completions HTTP/1.1", upstream: "http://{address}/v1/completions", host: "llm.example.com"'
+        f'request: "POST /v1/completions HTTP/1.1", upstream: "http://{address}/v1/completions", host: "example.com"'
     )
 
 

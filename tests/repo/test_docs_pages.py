@@ -9,10 +9,17 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
+from tests import log_exporter
 from tools import docs_pages
 
 USED_IN = ("roles", "playbooks", "plugins")
-METRICS = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
+METRICS = {
+    *exposition.GAUGES,
+    exposition.EVENTS,
+    *_rollout_metrics.LAST,
+    *_rollout_metrics.RUNNING,
+    *log_exporter.NAMES,
+}
 NAME = re.compile(r"(?<![\w.])llmops_[a-z_]*[a-z]\b")
 
 

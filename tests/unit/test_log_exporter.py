@@ -12,12 +12,11 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests import debian, log_exporter
+from tests import debian, exporters_role, log_exporter
 from tests.fakes.vllm.running import await_that
 from tests.log_exporter import FORMS, NAMES, Exporter, broken, line, tries
 
 SAMPLES = pathlib.Path(__file__).resolve().parent / "log_exporter"
-TASKS = log_exporter.TEMPLATES.parent / "tasks"
 A, B = "192.0.2.21:8000", "[2001:db8::22]:8000"
 ANSWERED = (A, "200", "0.001", "0.050")
 
@@ -326,7 +325,7 @@ def test_client_cannot_write_errors(native: Exporter) -> None:
     native.feed(native.access, line(**tries(ANSWERED)), line(**tries((B, "200", "0.001", "0.002")), llm_pool="other"))
     own = broken(A).replace("/v1/completions HTTP", f'/v1/completions?",upstream:"http://{B}/" HTTP', 1)
     native.feed(native.errors, f'{own}, referrer: "x", upstream: "http://{B}/v1/completions"')
-    harmless = broken(A, "open() failed").replace("llm.example.com", broken(B))
+    harmless = broken(A, "open() failed").replace("example.com", broken(B))
     native.feed(native.errors, harmless, harmless.replace("open() failed", f"broken {broken(B)}"))
     found = counters(native)
     assert found['broken_streams{pool="chat"}'] == 1
@@ -353,7 +352,7 @@ def test_a_new_program_is_read_without_forgetting_what_was_counted(lua: Exporter
 
 def checker() -> str:
     """The command with which the role checks the program, for the mtail of the tests."""
-    tasks = yaml.safe_load((TASKS / "configure_log.yml").read_text())
+    tasks = yaml.safe_load((exporters_role.ROLE / "tasks" / "configure_log.yml").read_text())
     (task,) = [task for task in tasks if "ansible.builtin.template" in task]
     mtail = str(debian.program("mtail", "usr/bin/mtail"))
     command: str = task["ansible.builtin.template"]["validate"]
