@@ -9,12 +9,24 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
+from tests import log_exporter
 from tools import docs_pages
 
 USED_IN = ("roles", "playbooks", "plugins")
+<<<<<<< HEAD
 METRICS = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
 METRICS |= set(_monitoring_textfile.GAUGES)
 NAME = re.compile(r"(?<![\w.:])llmops_[a-z_]*[a-z]\b")
+=======
+METRICS = {
+    *exposition.GAUGES,
+    exposition.EVENTS,
+    *_rollout_metrics.LAST,
+    *_rollout_metrics.RUNNING,
+    *log_exporter.NAMES,
+}
+NAME = re.compile(r"(?<![\w.])llmops_[a-z_]*[a-z]\b")
+>>>>>>> m-exporters
 
 
 @pytest.mark.parametrize("path", docs_pages.pages(), ids=lambda path: path.name)

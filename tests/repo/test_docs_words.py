@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
+from tests import log_exporter
 from tools import docs_pages, role_readme
 from tools.rules import source
 
@@ -22,7 +23,9 @@ from .tree import ROOT
 
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
-NAME = re.compile(r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
+NAME = re.compile(
+    r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llm_exporters|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])"
+)
 CODE = (
     "plugins/module_utils/**/*.py",
     "plugins/action/*.py",
@@ -48,7 +51,7 @@ def other_names() -> set[str]:
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
     metrics = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
-    metrics |= set(_monitoring_textfile.GAUGES)
+    metrics |= set(_monitoring_textfile.GAUGES) | log_exporter.NAMES
     return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, *series(), "vllm_cpu"}
 
 

@@ -355,7 +355,7 @@ def read_all(line: socket.socket) -> bytes:
     """Read a stream to its end or to the end of its connection, and close it."""
     seen = b""
     with line:
-        while not seen.endswith(b"0\r\n\r\n"):
+        while not seen.endswith(b"\r\n0\r\n\r\n"):  # a header may end with 0, too
             more = line.recv(65536)
             if not more:
                 break
