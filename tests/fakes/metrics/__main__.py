@@ -14,6 +14,7 @@ from .fleet import Fleet
 
 CONFIG = """global: {{scrape_interval: {interval}s, evaluation_interval: {interval}s}}
 rule_files: ["{rules}/*.yml"]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]}}
 scrape_configs:
   - job_name: prometheus
     static_configs: [{{targets: ["{prometheus}"], labels: {{host: mon1}}}}]
@@ -49,6 +50,13 @@ def main() -> None:
             self.end_headers()
             self.wfile.write((text or "").encode())
 
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            """Take alerts as Alertmanager does, and forget them."""
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, *_words: Any) -> None:
             """Say nothing."""
 
@@ -59,7 +67,8 @@ def main() -> None:
 
 
 def _config(options: argparse.Namespace, jobs: list[str]) -> str:
-    text = CONFIG.format(rules=options.rules.resolve(), prometheus=options.prometheus, interval=options.interval)
+    words = {"rules": options.rules.resolve(), "prometheus": options.prometheus, "interval": options.interval}
+    text = CONFIG.format(**words, port=options.port)
     targets = options.out.resolve()
     return text + "".join(JOB.format(job=job, honor=str(job in OWN_LABELS).lower(), targets=targets) for job in jobs)
 
