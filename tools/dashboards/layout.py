@@ -14,9 +14,9 @@ LEAST = {"stat": 3, "gauge": 4}
 USUAL = 8
 
 
-def heights(panels: Sequence[Panel]) -> int:
+def height(line: Sequence[Panel]) -> int:
     """Return the height of a line: that of its highest panel."""
-    return 4 if all(panel.kind in SMALL for panel in panels) else 8
+    return max(panel.height or (4 if panel.kind in SMALL else 8) for panel in line)
 
 
 def lines(panels: Sequence[Panel]) -> Iterator[list[Panel]]:
@@ -44,11 +44,11 @@ def places(panels: Sequence[Panel], top: int) -> list[dict[str, int]]:
     """Return Grafana's ``gridPos`` of each panel, the first line at ``top``."""
     found = []
     for line in lines(panels):
-        height, left = heights(line), 0
+        high, left = height(line), 0
         for width in widths(line):
-            found.append({"h": height, "w": width, "x": left, "y": top})
+            found.append({"h": high, "w": width, "x": left, "y": top})
             left += width
-        top += height
+        top += high
     return found
 
 

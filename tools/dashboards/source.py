@@ -49,6 +49,7 @@ class Panel:
     queries: tuple[Query, ...]
     kind: str = "timeseries"
     width: int = 0  # columns; 0: an even share of what is left of the line
+    height: int = 0  # rows of the grid; 0: what is usual for its kind
     thresholds: Mapping[float, str] = field(default_factory=dict)  # from this value on -> colour
     states: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # value -> (word, colour)
     columns: Mapping[str, Any] = field(default_factory=dict)  # of a table: field -> {title, unit}
@@ -94,7 +95,7 @@ def dashboard(name: str) -> Dashboard:
     """Return a dashboard by the name of its table."""
     table = _load(TABLES / f"{name}.yml")
     rows = tuple(
-        Row(row["title"], tuple(_panel(f"{name}.yml: {entry.get('title', '?')}", entry) for entry in row["panels"]))
+        Row(row["title"], tuple(panel(f"{name}.yml: {entry.get('title', '?')}", entry) for entry in row["panels"]))
         for row in table["rows"]
     )
     return Dashboard(name, table["title"], " ".join(table["description"].split()), tuple(table["variables"]), rows)
@@ -116,7 +117,8 @@ def runbooks_address() -> str:
     return f"{_load(ROOT / 'galaxy.yml')['documentation']}/runbooks"
 
 
-def _panel(where: str, entry: Mapping[str, Any]) -> Panel:
+def panel(where: str, entry: Mapping[str, Any]) -> Panel:
+    """Return a panel of a table."""
     known = {one.name for one in fields(Panel)}
     missing = {"title", "description", "unit", "queries"} - set(entry)
     if missing or set(entry) - known:

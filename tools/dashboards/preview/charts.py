@@ -248,6 +248,7 @@ def _buckets(found: Sequence[Line]) -> list[tuple[float, dict[float, float]]]:
 
 
 def words(x: float, y: float, text: str, anchor: str, colour: str) -> str:
+    """Return a text of a picture."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{html.escape(text)}</text>'
 
 

@@ -31,7 +31,8 @@ body {{ background: {colours.BACKGROUND}; color: {colours.TEXT}; width: {WIDTH}p
   font: 13px Inter, Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; }}
 svg {{ display: block; overflow: visible; }}
 svg text {{ font-size: 11.5px; }}
-header {{ position: absolute; left: {EDGE}px; right: {EDGE}px; top: 14px; display: flex; align-items: center; gap: 12px; }}
+header {{ position: absolute; left: {EDGE}px; right: {EDGE}px; top: 14px; display: flex; align-items: center;
+  gap: 12px; }}
 h1 {{ font-size: 19px; font-weight: 500; }}
 .choice {{ border: 1px solid {colours.BORDER}; border-radius: 3px; background: {colours.PANEL}; padding: 5px 9px; }}
 .choice b {{ color: {colours.FAINT}; font-weight: 500; margin-right: 8px; }}
@@ -40,7 +41,10 @@ h1 {{ font-size: 19px; font-weight: 500; }}
 .panel {{ position: absolute; background: {colours.PANEL}; border: 1px solid {colours.BORDER}; border-radius: 3px;
   overflow: hidden; }}
 .panel h2 {{ font-size: 13.5px; font-weight: 500; padding: 7px 10px 0; height: {HEAD}px; white-space: nowrap; }}
-.panel h2 i {{ color: {colours.FAINT}; font-style: normal; font-weight: 400; font-size: 11px; margin-left: 6px; }}
+.panel h2 i {{ color: {colours.FAINT}; border: 1px solid {colours.FAINT}; border-radius: 50%; font: 500 9px serif;
+  display: inline-block; width: 12px; height: 12px; line-height: 11px; text-align: center; margin-left: 7px;
+  vertical-align: 1px; }}
+.panel h2 em {{ color: {colours.FAINT}; font-style: normal; font-weight: 400; margin-left: 6px; }}
 .body {{ padding: 0 6px; position: relative; }}
 .none {{ color: {colours.FAINT}; text-align: center; padding-top: 40px; }}
 .stats {{ display: flex; height: 100%; position: relative; align-items: center; }}
@@ -48,11 +52,14 @@ h1 {{ font-size: 19px; font-weight: 500; }}
 .name {{ color: {colours.TEXT}; white-space: nowrap; font-size: 12px; }}
 .big {{ font-weight: 500; white-space: nowrap; line-height: 1.15; }}
 .spark {{ position: absolute; left: 0; right: 0; bottom: 0; }}
+.spark ~ .cell {{ padding-bottom: 20px; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th {{ text-align: left; color: {colours.NAMES["blue"]}; font-weight: 500; font-size: 12px; }}
-th, td {{ padding: 0 8px; height: 27px; border-bottom: 1px solid {colours.GRID}; white-space: nowrap; font-size: 12.5px; }}
+th, td {{ padding: 0 8px; height: 27px; border-bottom: 1px solid {colours.GRID}; white-space: nowrap;
+  font-size: 12.5px; }}
 .more {{ color: {colours.FAINT}; font-size: 11px; padding: 3px 8px; }}
-.legend {{ font-size: 11.5px; display: grid; grid-template-columns: 1fr auto auto; column-gap: 16px; padding: 2px 8px; }}
+.legend {{ font-size: 11.5px; display: grid; grid-template-columns: 1fr auto auto; column-gap: 16px;
+  padding: 2px 8px; }}
 .legend * {{ white-space: nowrap; line-height: {ENTRY}px; overflow: hidden; text-overflow: ellipsis; }}
 .legend b {{ color: {colours.FAINT}; font-weight: 400; text-align: right; }}
 .legend u {{ text-decoration: none; text-align: right; }}
@@ -100,7 +107,8 @@ def _panel(panel: Shown) -> str:
     kind = panel.panel["type"]
     body = DRAW[kind](panel, inner, room - told[1]) if panel.lines else '<div class="none">No data</div>'
     place = f"left:{left:.0f}px;top:{top:.0f}px;width:{width:.0f}px;height:{height:.0f}px"
-    title = f"<h2>{html.escape(panel.panel['title'])}<i>ⓘ{' ↗' if panel.panel.get('links') else ''}</i></h2>"
+    runbooks = "<em>↗</em>" if panel.panel.get("links") else ""
+    title = f"<h2>{html.escape(panel.panel['title'])}<i>i</i>{runbooks}</h2>"
     drawn = f'<div class="body" style="height:{room - told[1]:.0f}px">{body}</div>'
     return f'<div class="panel" style="{place}">{title}{drawn}{told[0]}</div>'
 
