@@ -9,7 +9,6 @@ from .source import Panel, Query, runbooks_address
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 REDUCE = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-ONE_LIMIT = {"mode": "fixed", "fixedColor": "red"}
 # Whose dashboard tells more: label, and variable there -> dashboard.
 OPENS = {"replica": "llmops-replica", "host": "llmops-gpu"}
 # Kinds that show what is now, not what was.
@@ -98,9 +97,9 @@ def _mapping(states: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
 def _overrides(shown: Panel) -> list[dict[str, Any]]:
     found = []
     for index, query in enumerate(shown.queries):
-        if query.limit:
+        if query.dashed:
             properties = [
-                {"id": "color", "value": ONE_LIMIT},
+                {"id": "color", "value": {"mode": "fixed", "fixedColor": query.dashed}},
                 {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}},
                 {"id": "custom.fillOpacity", "value": 0},
                 {"id": "custom.stacking", "value": {"mode": "none", "group": "A"}},
@@ -181,7 +180,7 @@ def _stat(shown: Panel) -> dict[str, Any]:
         "reduceOptions": REDUCE,
         "orientation": "auto",
         "colorMode": "value",
-        "graphMode": "area" if len(shown.queries) == 1 else "none",
+        "graphMode": "area" if shown.trend and len(shown.queries) == 1 else "none",
         "justifyMode": "auto",
         "textMode": "auto",
         "wideLayout": True,

@@ -36,7 +36,7 @@ class Query:
 
     expr: str
     legend: str = ""
-    limit: bool = False  # draw it as a limit: a dashed red line without area
+    dashed: str = ""  # a colour: draw it as a dashed line without area, red for limits, text for comparisons
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Panel:
     max: float | None = None
     decimals: int | None = None
     stack: bool = False
+    trend: bool = True  # of a single value: draw its past behind it
     runbooks: tuple[str, ...] = ()  # alerts about what is shown
     open: str = ""  # the label, replica or host, whose dashboard tells more about a series
     needs: str = ""  # a series without which the panel is rightly empty

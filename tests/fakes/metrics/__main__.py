@@ -33,18 +33,20 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="directory for the files of the Prometheus")
     parser.add_argument("--rules", type=pathlib.Path, default=pathlib.Path("rules"), help="directory of its rules")
     parser.add_argument("--prometheus", default="127.0.0.1:9090", help="its address, which it scrapes, too")
+    parser.add_argument("--minute", type=float, default=0.0, help="at which minute of the story to begin")
     parser.add_argument("--interval", type=int, default=10, help="seconds between two scrapes")
     options = parser.parse_args()
-    fleet, lock = Fleet(time.time()), threading.Lock()
+    fleet, lock = Fleet(time.time(), options.minute), threading.Lock()
     fleet.advance(fleet.now + 1)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
             job, _slash, target = self.path.strip("/").partition("/")
             with lock:
-                fleet.advance(time.time())
+                if fleet.now < time.time() - 1:
+                    fleet.advance(time.time())
+                    _keep(options.out, fleet, options.port)
                 text = fleet.text(job, target)
-                _keep(options.out, fleet, options.port)
             self.send_response(503 if text is None else 200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()

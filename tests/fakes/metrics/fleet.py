@@ -34,8 +34,8 @@ LIMITS = {
 class Fleet:
     """All targets. ``advance`` moves time; ``targets`` are file_sd entries, ``texts`` what each answers."""
 
-    def __init__(self, now: float) -> None:
-        self.began = self.now = now
+    def __init__(self, now: float, minute: float = 0.0) -> None:
+        self.now, self.began = now, now - minute * 60
         self.bags: dict[tuple[str, str], Bag] = {}
         self.down: set[tuple[str, str]] = set()
         self.started = dict.fromkeys(HOSTS, now - 86400 * 3)
@@ -47,9 +47,9 @@ class Fleet:
         return (self.now - self.began) / 60 % story.MINUTES
 
     def advance(self, now: float) -> None:
-        """Let time pass, second by second, so that what is short is not missed."""
+        """Let time pass in steps of two seconds, so that what is short is not missed."""
         while self.now < now:
-            self._second(min(1.0, now - self.now))
+            self._step(min(2.0, now - self.now))
 
     def text(self, job: str, target: str) -> str | None:
         """Return what a target answers; nothing for one that is down."""
@@ -80,7 +80,7 @@ class Fleet:
     def _bag(self, job: str, target: str) -> Bag:
         return self.bags.setdefault((job, target), Bag())
 
-    def _second(self, passed: float) -> None:
+    def _step(self, passed: float) -> None:
         self.now += passed
         minute = self.minute
         for pool, hosts in story.POOLS.items():
@@ -119,7 +119,8 @@ class Fleet:
         bag, labels = self._bag("vllm", host), {"engine": "0", "model_name": self._labels(pool, host)["model"]}
         done = share if state.completes else 0.0
         answer = 260.0 if pool == story.ROLLED else 60.0
-        pause = 0.021 * state.slow
+        own = 0.92 + 0.07 * story.POOLS[pool].index(host)  # no two machines are the same
+        pause = 0.021 * state.slow * own
         running = share / passed * answer * pause
         waiting = max(0.0, running - PLACES) * 1.6
         full = min(1.0, running / PLACES)
@@ -163,7 +164,7 @@ class Fleet:
         ):
             bag.add("http_requests_total", value, handler=path, method=method, status=status)
         queue = 0.02 + 0.6 * waiting / PLACES
-        prefill = 0.09 * state.slow * (1 + full)
+        prefill = 0.09 * state.slow * own * (1 + full)
         for name, count, median, spread in (
             ("request_queue_time_seconds", done, queue, 0.9),
             ("request_prefill_time_seconds", done, prefill, 0.5),
@@ -263,6 +264,9 @@ class Fleet:
                 bag.set("DCGM_EXP_XID_ERRORS_COUNT", 1 if xid else 0, UUID=f"GPU-{uuid}", xid="48" if xid else "0")
             else:
                 self._nvidia_smi(bag, uuid, busy, heat)
+                if self.minute > story.XID[0]:
+                    reported = self.now - (self.minute - story.XID[0]) * 60
+                    bag.set("nvidia_smi_xid_last_timestamp_seconds", reported, uuid=uuid, xid="31")
 
     def _dcgm(self, bag: Bag, uuid: str, busy: float, heat: float, state: story.State) -> None:
         labels = {"gpu": uuid[-1], "UUID": f"GPU-{uuid}"}

@@ -52,7 +52,7 @@ def replica(host: str, pool: str, minute: float) -> State:
 def load(pool: str, minute: float) -> float:
     """Return requests a second that clients send to a pool."""
     wave = 1 + 0.25 * math.sin(minute / 3.1) + 0.1 * math.sin(minute * 2.3)
-    burst = 2.4 if within(minute, BURST) else 1.0
+    burst = 3.4 if within(minute, BURST) else 1.0
     return (4.2 * burst if pool == ROLLED else 7.5) * wave
 
 

@@ -23,11 +23,11 @@ def svg(width: float, height: float, parts: Sequence[str]) -> str:
 
 
 def series_colours(panel: Shown) -> list[str]:
-    """Return the colour of each line; limits are red and take none of the others."""
+    """Return the colour of each line; dashed ones have their own and take none of the others."""
     found, free = [], 0
     for line in panel.lines:
         if line.query in panel.dashed:
-            found.append(colours.NAMES["red"])
+            found.append(colours.NAMES[panel.dashed[line.query]])
         else:
             found.append(colours.SERIES[free % len(colours.SERIES)])
             free += 1
@@ -100,7 +100,7 @@ def heat(panel: Shown, width: float, height: float) -> str:
         if index % every == 0:
             parts.append(words(left - 6, top + 4, names[index], "end", colours.FAINT))
         for at, value in cells.items():
-            if value > 1e-9 and most:
+            if most and value > most / 1e4:
                 shade = colours.HEAT[min(len(colours.HEAT) - 1, int((value / most) ** 0.5 * len(colours.HEAT)))]
                 box = f'x="{frame.x(at) - wide:.1f}" y="{top + 0.5:.1f}"'
                 size = f'width="{max(wide - 0.6, 0.8):.1f}" height="{max(room - 1, 1):.1f}"'

@@ -13,7 +13,7 @@ NAMES = {
     "red": "#f2495c",
     "blue": "#5794f2",
     "purple": "#b877d9",
-    "text": "#9a9aa5",
+    "text": "#ccccdc",
 }
 SERIES = (
     *("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a"),

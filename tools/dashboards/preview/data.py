@@ -55,10 +55,10 @@ class Shown:
         return str(self.defaults["unit"])
 
     @property
-    def dashed(self) -> set[str]:
-        """The queries that are drawn as limits."""
+    def dashed(self) -> dict[str, str]:
+        """The queries that are drawn dashed, with their colours."""
         return {
-            override["matcher"]["options"]
+            override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
             for override in self.panel["fieldConfig"]["overrides"]
             if override["matcher"]["id"] == "byFrameRefID"
         }
