@@ -12,7 +12,7 @@ from .. import build
 from ..prometheus import Prometheus, PrometheusError
 from ..source import NAMES, dashboard
 from ..variables import Span, resolve, seconds
-from . import browser, data, page
+from . import browser, data, page, shrink
 
 POINTS = 150  # of a line
 
@@ -32,6 +32,7 @@ def draw(
     text, height = page.page(made, panels, {variable: " + ".join(values) for variable, values in chosen.items()})
     target = folder / f"{made['uid']}.png"
     browser.picture(program, text, page.WIDTH, height, target)
+    shrink.shrink(target)
     return target
 
 

@@ -46,7 +46,7 @@ def ticks(unit: str, low: float, high: float, most: int) -> list[tuple[float, st
     rough = (high - low) / max(1, most)
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if f"{step / power:.1f}" == "2.5" else 0)
+    digits = next(count for count in range(12) if math.isclose(round(step, count), step))
     found, at = [], math.ceil(low / step - 1e-9) * step
     while at <= high + step * 1e-6:
         text = f"{at + 0.0:.{digits}f}{suffix}"
