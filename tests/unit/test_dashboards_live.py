@@ -69,7 +69,7 @@ def prometheus() -> Iterator[Answers]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     answers.address = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield answers
     server.shutdown()
 

@@ -238,7 +238,8 @@ def _runs(line: Line, step: float) -> Iterator[tuple[float, float, float]]:
 def _buckets(found: Sequence[Line]) -> list[tuple[float, dict[float, float]]]:
     """Counts of each bucket alone, from the lowest that has any to the highest."""
     ordered = sorted((float(line.labels["le"]), dict(line.values)) for line in found)
-    rows, below = [], {}
+    rows: list[tuple[float, dict[float, float]]] = []
+    below: dict[float, float] = {}
     for bound, counts in ordered:
         rows.append((bound, {at: max(0.0, value - below.get(at, 0.0)) for at, value in counts.items()}))
         below = counts
