@@ -24,7 +24,9 @@ def test_generated_page_is_up_to_date(path: pathlib.Path) -> None:
 
 def test_the_table_lists_the_variables_of_the_collection_that_are_used_and_no_other() -> None:
     files = [path for folder in USED_IN for path in (docs_pages.ROOT / folder).rglob("*") if path.is_file()]
-    texts = [path.read_text() for path in files if path.suffix not in (".pyc", ".md") and path.parent.name not in QUERIES]
+    texts = [
+        path.read_text() for path in files if path.suffix not in (".pyc", ".md") and path.parent.name not in QUERIES
+    ]
     used = {name for text in texts for name in NAME.findall(text)} - METRICS
     assert set(docs_pages.collection_variables()) == used
 
