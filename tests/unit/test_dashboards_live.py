@@ -190,7 +190,7 @@ def test_values_are_written_with_their_unit(unit: str, value: float, decimals: i
     ("unit", "low", "high", "texts"),
     [
         ("percentunit", 0, 1, ["0%", "25%", "50%", "75%", "100%"]),
-        ("s", 0, 0.1, ["0 ms", "25 ms", "50 ms", "75 ms", "100 ms"]),
+        ("s", 0, 0.1, ["0 s", "25 ms", "50 ms", "75 ms", "100 ms"]),
         ("currencyUSD", 0, 21, ["$0", "$10", "$20"]),
         ("short", -2, 2, ["-2", "-1", "0", "1", "2"]),
     ],

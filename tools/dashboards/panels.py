@@ -169,7 +169,7 @@ def _timeseries_custom(shown: Panel) -> dict[str, Any]:
         "gradientMode": "none",
         "showPoints": "never",
         "spanNulls": False,
-        "axisSoftMin": 0,
+        "axisSoftMin": shown.soft_min,
         "stacking": {"mode": "normal" if shown.stack else "none", "group": "A"},
         "thresholdsStyle": {"mode": "dashed" if shown.thresholds else "off"},
     }
@@ -224,8 +224,10 @@ def _bargauge(_shown: Panel) -> dict[str, Any]:
     }
 
 
-def _table(_shown: Panel) -> dict[str, Any]:
-    return {"frameIndex": 0, "showHeader": True, "cellHeight": "sm"}
+def _table(shown: Panel) -> dict[str, Any]:
+    first = next(iter(shown.columns.values()))["title"]
+    sort = [{"displayName": first, "desc": False}]
+    return {"frameIndex": 0, "showHeader": True, "cellHeight": "sm", "sortBy": sort}
 
 
 def _table_custom(_shown: Panel) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Panel:
     columns: Mapping[str, Any] = field(default_factory=dict)  # of a table: field -> {title, unit}
     min: float | None = None
     max: float | None = None
+    soft_min: float = 0  # where the axis begins, unless a value is below
     decimals: int | None = None
     stack: bool = False
     trend: bool = True  # of a single value: draw its past behind it

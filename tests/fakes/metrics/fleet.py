@@ -261,7 +261,10 @@ class Fleet:
             uuid = f"{host}-{index}"
             if pool == story.ROLLED:
                 self._dcgm(bag, uuid, busy, heat, state)
-                bag.set("DCGM_EXP_XID_ERRORS_COUNT", 1 if xid else 0, UUID=f"GPU-{uuid}", xid="48" if xid else "0")
+                bag.samples.pop("DCGM_EXP_XID_ERRORS_COUNT", None)
+                bag.kinds.pop("DCGM_EXP_XID_ERRORS_COUNT", None)
+                if xid:
+                    bag.set("DCGM_EXP_XID_ERRORS_COUNT", 1, UUID=f"GPU-{uuid}", xid="48")
             else:
                 self._nvidia_smi(bag, uuid, busy, heat)
                 if self.minute > story.XID[0]:

@@ -184,8 +184,9 @@ class _Frame:
 
 
 def _bounds(panel: Shown, values: Sequence[float]) -> tuple[float, float]:
-    """The ends of the axis: zero is on it, and what the panel says is the least or the most."""
-    low, high = min([0.0, *values]), max([0.0, *values])
+    """The ends of the axis: what the panel says is the least or the most, or its values need."""
+    soft = panel.defaults["custom"]["axisSoftMin"]
+    low, high = min([soft, *values]), max([soft, *values])
     low, high = panel.defaults.get("min", low), panel.defaults.get("max", high)
     if high <= low:
         high = low + (0.01 if panel.unit == "percentunit" else 1)

@@ -29,7 +29,12 @@ def of_value(defaults: Mapping[str, Any], value: float) -> str:
     for step in defaults["thresholds"]["steps"]:
         if step["value"] is None or value >= step["value"]:
             found = step["color"]
-    return NAMES[found]
+    return named(found)
+
+
+def named(colour: str) -> str:
+    """Return the colour of a name; one that is written as #rrggbb stays."""
+    return NAMES.get(colour, colour)
 
 
 def state(defaults: Mapping[str, Any], value: float) -> tuple[str, str] | None:
@@ -37,5 +42,5 @@ def state(defaults: Mapping[str, Any], value: float) -> tuple[str, str] | None:
     for mapping in defaults.get("mappings", []):
         told = mapping["options"].get(f"{value:g}")
         if told:
-            return told["text"], NAMES[told["color"]]
+            return told["text"], named(told["color"])
     return None

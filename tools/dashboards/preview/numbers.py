@@ -60,7 +60,8 @@ def table(panel: Shown, _width: float, height: float) -> str:
         override["matcher"]["options"]: {one["id"]: one["value"] for one in override["properties"]}
         for override in panel.panel["fieldConfig"]["overrides"]
     }
-    rows = _rows(panel.lines)
+    first = next(iter(names))
+    rows = sorted(_rows(panel.lines), key=lambda row: str(row.get(first, "")))
     fits = max(1, int(height / 27) - 1)
     head = "".join(f"<th>{html.escape(title)}</th>" for title in names.values())
     body = ""

@@ -49,7 +49,9 @@ def ticks(unit: str, low: float, high: float, most: int) -> list[tuple[float, st
     digits = next(count for count in range(12) if math.isclose(round(step, count), step))
     found, at = [], math.ceil(low / step - 1e-9) * step
     while at <= high + step * 1e-6:
-        text = f"{at + 0.0:.{digits}f}{suffix}"
+        text = f"{at:.{digits}f}{suffix}"
+        if abs(at) < step / 2:
+            text = shown(unit, 0).lstrip("$")
         found.append((at * divisor, f"${text}" if unit == "currencyUSD" else text))
         at += step
     return found
