@@ -142,7 +142,7 @@ def _rollouts(dashboard: Dashboard) -> list[dict[str, Any]]:
             "name": "Rollout began",
             "iconColor": "blue",
             "expr": f"{began} * 1000",
-            "useValueForTime": "on",
+            "useValueForTime": True,
             **common,
             **words,
         },
