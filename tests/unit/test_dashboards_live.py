@@ -126,6 +126,17 @@ def test_dead_panels_end_the_check_with_1(
     )
 
 
+def test_a_dead_panel_is_asked_again_until_the_wait_is_over(
+    prometheus: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    prometheus.empty = lambda expr: not begun
+    monkeypatch.setattr(live.time, "sleep", begun.append)
+    monkeypatch.setattr("sys.argv", ["live", "--prometheus", prometheus.address, "--wait", "6m"])
+    assert live.main() == 0
+    assert begun == [live.PAUSE]
+
+
 def test_an_error_of_prometheus_names_the_reason_and_the_query(prometheus: Answers) -> None:
     with pytest.raises(PrometheusError, match=r"/api/v1/query: parse error: unclosed left parenthesis: broken\("):
         Prometheus(prometheus.address).instant("broken(", 1900)

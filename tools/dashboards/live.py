@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import build
@@ -21,6 +21,7 @@ from .source import NAMES, Panel, dashboard
 from .variables import Span, fill, resolve, seconds
 
 STEPS = 60
+PAUSE = 5.0  # seconds until dead panels are asked again
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ def _finding(name: str, panel: Panel, asked: Prometheus, span: Span, texts: dict
     return Finding(name, panel.title, "dead", found, "no data: " + "; ".join(dead))
 
 
+def check(names: Sequence[str], options: argparse.Namespace) -> list[Finding]:
+    """Return what is found of each panel now."""
+    length, now = seconds(options.range), time.time()
+    span = Span(now - length, now, max(1.0, length / STEPS), seconds(options.scrape_interval))
+    return [one for name in names for one in findings(name, Prometheus(options.prometheus), span)]
+
+
 def main() -> int:
     """Print what was found of each panel."""
     parser = argparse.ArgumentParser(
@@ -79,12 +87,15 @@ def main() -> int:
     parser.add_argument("--prometheus", required=True, metavar="URL")
     parser.add_argument("--dashboard", choices=NAMES, help="only this one")
     parser.add_argument("--range", default="15m", help="how far back to look, such as 15m (default)")
+    parser.add_argument("--wait", default="0s", help="how long to ask again while a panel is dead, such as 6m")
     parser.add_argument("--scrape-interval", default="10s", help="how often Prometheus scrapes (default 10s)")
     options = parser.parse_args()
-    length, now = seconds(options.range), time.time()
-    span = Span(now - length, now, max(1.0, length / STEPS), seconds(options.scrape_interval))
-    asked = Prometheus(options.prometheus)
-    found = [one for name in NAMES if options.dashboard in (None, name) for one in findings(name, asked, span)]
+    names = [name for name in NAMES if options.dashboard in (None, name)]
+    until = time.monotonic() + seconds(options.wait)
+    found = check(names, options)
+    while any(one.state == "dead" for one in found) and time.monotonic() < until:
+        time.sleep(PAUSE)
+        found = check(names, options)
     print("\n".join(map(str, found)))
     counts = {state: sum(one.state == state for one in found) for state in ("alive", "absent", "dead")}
     print(f"{len(found)} panels: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
