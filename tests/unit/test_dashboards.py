@@ -156,11 +156,13 @@ def test_legends_name_labels_that_the_query_keeps() -> None:
 
 
 def test_every_selector_of_a_shared_name_has_a_job() -> None:
+    asked = [(where, target["expr"]) for where, target in targets()]
+    asked += [(name, about["query"]) for name, about in source.variables().items() if "query" in about]
     bare = {
         where
-        for where, target in targets()
-        for name, selector in SHARED.findall(target["expr"])
-        if "job=" not in selector and f'"{name}"' not in target["expr"]
+        for where, expr in asked
+        for name, selector in SHARED.findall(expr)
+        if "job=" not in selector and f'"{name}' not in expr
     }
     assert bare == {"llmops-fleet: Targets that do not answer"}  # it is about all jobs
 
