@@ -325,7 +325,7 @@ class Fleet:
             bag.add("node_cpu_seconds_total", part * passed, cpu="0", mode=mode)
 
     def _textfiles(self) -> None:
-        files = [("mon1", "llmops.prom", 1800), *((host, "llmops_rollout.prom", 600) for host in BALANCERS)]
+        files = [("mon1", "llmops.prom", 1800), *((host, "rollouts.prom", 600) for host in BALANCERS)]
         for host, name, every in files:
             written = self.now - (self.now - self.began) % every
             path = f"/var/lib/prometheus/node-exporter/{name}"
