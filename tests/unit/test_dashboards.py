@@ -34,7 +34,7 @@ WINDOW = re.compile(r"\[([^\]]+)\]")
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_:]*")
 # Texts, labels, windows, calls: what looks like a name and is none.
 NO_NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|on|ignoring)\s*\([^)]*\)|(?<![\w:])\w+(?=\s*\()')
-LANGUAGE = set("sum min max avg count group quantile by on or ignoring bool".split())
+LANGUAGE = set("sum min max avg count group quantile by on and or ignoring group_left bool".split())
 
 
 def panels(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def test_committed_files_are_what_the_tables_say() -> None:
 def test_a_table_with_a_slip_is_refused(change: dict[str, str], told: str) -> None:
     entry = {"title": "t", "description": "d", "unit": "s", "queries": ["up"], **change}
     with pytest.raises(source.TableError, match=f"fleet.yml: t: .*{told}"):
-        source.panel("fleet.yml: t", entry)
+        source.panel("fleet.yml: t", entry, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -2,6 +2,8 @@
 
 ``title``, ``description``, ``variables``
     of the dashboard; what each variable is stands in ``variables.yml``.
+``words``
+    texts that stand for ``<name>`` in the queries below.
 ``rows``
     each with a ``title`` and ``panels``, which are laid out from left to right in lines of 24 columns.
 
@@ -12,6 +14,7 @@ A panel has a ``title``, a ``description`` that says what is shown and when it i
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -23,6 +26,7 @@ TABLES = pathlib.Path(__file__).resolve().parent / "tables"
 TARGET = ROOT / "roles" / "llm_monitoring" / "files" / "dashboards"
 # In the order in which a person looks: is it well, who is it, and then by topic.
 NAMES = ("fleet", "replica", "latency", "balancer", "gpu", "cost", "rollout")
+_WORD = re.compile(r"<([a-z]+)>")
 KINDS = ("timeseries", "stat", "gauge", "bargauge", "table", "state-timeline", "heatmap")
 
 
@@ -96,8 +100,12 @@ class Dashboard:
 def dashboard(name: str) -> Dashboard:
     """Return a dashboard by the name of its table."""
     table = _load(TABLES / f"{name}.yml")
+    words = table.get("words", {})
     rows = tuple(
-        Row(row["title"], tuple(panel(f"{name}.yml: {entry.get('title', '?')}", entry) for entry in row["panels"]))
+        Row(
+            row["title"],
+            tuple(panel(f"{name}.yml: {entry.get('title', '?')}", entry, words) for entry in row["panels"]),
+        )
         for row in table["rows"]
     )
     return Dashboard(name, table["title"], " ".join(table["description"].split()), tuple(table["variables"]), rows)
@@ -119,8 +127,8 @@ def runbooks_address() -> str:
     return f"{_load(ROOT / 'galaxy.yml')['documentation']}/runbooks"
 
 
-def panel(where: str, entry: Mapping[str, Any]) -> Panel:
-    """Return a panel of a table."""
+def panel(where: str, entry: Mapping[str, Any], words: Mapping[str, str]) -> Panel:
+    """Return a panel of a table; ``words`` stand for what its queries have in angle brackets."""
     known = {one.name for one in fields(Panel)}
     missing = {"title", "description", "unit", "queries"} - set(entry)
     if missing or set(entry) - known:
@@ -131,14 +139,17 @@ def panel(where: str, entry: Mapping[str, Any]) -> Panel:
     made: dict[str, Any] = {
         **entry,
         "description": " ".join(entry["description"].split()),
-        "queries": tuple(
-            Query(**{**query, "expr": " ".join(query["expr"].split())} if isinstance(query, dict) else {"expr": query})
-            for query in entry["queries"]
-        ),
+        "queries": tuple(_query(query, words) for query in entry["queries"]),
         "states": {str(value): (word, colour) for value, (word, colour) in entry.get("states", {}).items()},
         "runbooks": tuple(entry.get("runbooks", ())),
     }
     return Panel(**made)
+
+
+def _query(written: Any, words: Mapping[str, str]) -> Query:
+    parts = written if isinstance(written, dict) else {"expr": written}
+    expr = _WORD.sub(lambda told: words[told[1]], " ".join(parts["expr"].split()))
+    return Query(**{**parts, "expr": " ".join(expr.split())})
 
 
 def _load(path: pathlib.Path) -> Any:
