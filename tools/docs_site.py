@@ -31,12 +31,14 @@ class SiteError(Exception):
 
 
 def guides(source: pathlib.Path, target: pathlib.Path) -> list[str]:
-    """Copy the Markdown pages and return their names; links that leave the folder lead to the repository."""
+    """Copy the Markdown pages and pictures, return the pages' names; links that leave lead to the repository."""
     galaxy = (ROOT / "galaxy.yml").read_text()
     repository = re.search(r"^repository: (\S+)$", galaxy, re.MULTILINE)
     if repository is None:
         raise SiteError("galaxy.yml names no repository")
     target.mkdir()
+    if (source / "images").is_dir():
+        shutil.copytree(source / "images", target / "images")
     pages = sorted(source.glob("*.md"))
     for page in pages:
         text = page.read_text().replace("](../", f"]({repository[1]}/blob/main/")

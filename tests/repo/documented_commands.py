@@ -60,6 +60,14 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "python -m pytest -p no:cacheprovider tests/unit/test_fleet.py": (There("tools/tests.py", "-m", "pytest"),),
     "python -m tools.role_readme": (There("tests/repo/test_roles.py", "python -m tools.role_readme"),),
     "python -m tools.docs_pages": (There("tests/repo/test_docs_pages.py", "python -m tools.docs_pages"),),
+    "python -m tools.dashboards": (There("tests/unit/test_dashboards.py", "python -m tools.dashboards"),),
+    "python -m tools.dashboards.live --prometheus $PROMETHEUS_URL --wait 6m": (
+        There("tests/unit/test_dashboards_live.py", "live.main()", "--prometheus", "--wait"),
+    ),
+    "python -m tools.dashboards.preview --prometheus $PROMETHEUS_URL --out previews --range 30m": (
+        There("tests/unit/test_dashboards_live.py", "preview.main()", "--prometheus", "--out"),
+        There("tools/dashboards/preview/__main__.py", "--range"),
+    ),
     "source .sandbox/env": (There("tools/sandbox/environment.py", 'STATE / "env"', "export "),),
     "ansible-playbook llmops.vllm.site": (There("tools/sandbox/__main__.py", 'play("llmops.vllm.site")'),),
     "ansible-playbook llmops.vllm.status": (There("molecule/default/tests/test_documented.py", "for_ansible"),),

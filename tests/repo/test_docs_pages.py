@@ -6,27 +6,14 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
-from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
-from tests import log_exporter
 from tools import docs_pages
 
+from . import metric_names
+
 USED_IN = ("roles", "playbooks", "plugins")
-<<<<<<< HEAD
-METRICS = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
-METRICS |= set(_monitoring_textfile.GAUGES)
+QUERIES = ("dashboards", "rules")  # folders of files for Grafana and Prometheus: they know metrics, and no variables
 NAME = re.compile(r"(?<![\w.:])llmops_[a-z_]*[a-z]\b")
-=======
-METRICS = {
-    *exposition.GAUGES,
-    exposition.EVENTS,
-    *_rollout_metrics.LAST,
-    *_rollout_metrics.RUNNING,
-    *log_exporter.NAMES,
-}
-NAME = re.compile(r"(?<![\w.])llmops_[a-z_]*[a-z]\b")
->>>>>>> m-exporters
 
 
 @pytest.mark.parametrize("path", docs_pages.pages(), ids=lambda path: path.name)
@@ -36,8 +23,10 @@ def test_generated_page_is_up_to_date(path: pathlib.Path) -> None:
 
 def test_the_table_lists_the_variables_of_the_collection_that_are_used_and_no_other() -> None:
     files = [path for folder in USED_IN for path in (docs_pages.ROOT / folder).rglob("*") if path.is_file()]
-    texts = [path.read_text() for path in files if path.suffix not in (".pyc", ".md")]
-    used = {name for text in texts for name in NAME.findall(text)} - METRICS
+    texts = [
+        path.read_text() for path in files if path.suffix not in (".pyc", ".md") and path.parent.name not in QUERIES
+    ]
+    used = {name for text in texts for name in NAME.findall(text)} - metric_names.OURS
     assert set(docs_pages.collection_variables()) == used
 
 

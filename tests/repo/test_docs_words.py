@@ -10,22 +10,17 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
-from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 
-from tests import log_exporter
 from tools import docs_pages, role_readme
 from tools.rules import source
 
-from . import markdown_pages
+from . import markdown_pages, metric_names
 from .markdown_pages import Fence, fences, pages
 from .tree import ROOT
 
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
-NAME = re.compile(
-    r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llm_exporters|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])"
-)
+NAME = re.compile(r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llm_exporters|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])")
 CODE = (
     "plugins/module_utils/**/*.py",
     "plugins/action/*.py",
@@ -50,9 +45,7 @@ def other_names() -> set[str]:
     targets = [path.name for path in (ROOT / "tests" / "integration" / "targets").iterdir()]
     roles = [role.name for role in role_readme.ROLES.iterdir()]
     hosts = yaml.safe_load((ROOT / "inventories" / "example" / "hosts.yml").read_text())
-    metrics = {*exposition.GAUGES, exposition.EVENTS, *_rollout_metrics.LAST, *_rollout_metrics.RUNNING}
-    metrics |= set(_monitoring_textfile.GAUGES) | log_exporter.NAMES
-    return {*plugins, *targets, *roles, *hosts["all"]["children"], *metrics, *series(), "vllm_cpu"}
+    return {*plugins, *targets, *roles, *hosts["all"]["children"], *metric_names.OURS, *series(), "vllm_cpu"}
 
 
 @functools.cache

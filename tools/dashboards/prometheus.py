@@ -1,0 +1,78 @@
+"""Asks a Prometheus, as Grafana's data source does."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+TIMEOUT = 30
+
+
+class PrometheusError(Exception):
+    """A question that was not answered; the message names the address and the reason."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series: its labels, and its values as (time, value)."""
+
+    labels: dict[str, str]
+    values: list[tuple[float, float]]
+
+
+class Prometheus:
+    """One Prometheus, by its address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+
+    def instant(self, expr: str, at: float) -> list[Series]:
+        """Return what an expression is worth at a moment."""
+        result = self._ask("query", query=expr, time=f"{at:.3f}")
+        if result["resultType"] == "scalar":
+            return [Series({}, [_sample(result["result"])])]
+        return [Series(_labels(one), [_sample(one["value"])]) for one in result["result"]]
+
+    def range(self, expr: str, start: float, end: float, step: float) -> list[Series]:
+        """Return what an expression is worth over time."""
+        result = self._ask("query_range", query=expr, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:g}")
+        return [Series(_labels(one), [_sample(value) for value in one["values"]]) for one in result["result"]]
+
+    def label_values(self, label: str, selector: str, start: float, end: float) -> list[str]:
+        """Return the values that a label has in the series that a selector finds."""
+        found: list[str] = self._ask(
+            f"label/{urllib.parse.quote(label)}/values", **{"match[]": selector}, start=f"{start:.3f}", end=f"{end:.3f}"
+        )
+        return found
+
+    def _ask(self, path: str, **words: str) -> Any:
+        address = f"{self.address}/api/v1/{path}"
+        if not address.startswith(("http://", "https://")):
+            raise PrometheusError(f"{self.address}: not an address that begins with http:// or https://")
+        try:
+            with urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(words)}", timeout=TIMEOUT) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise PrometheusError(f"GET {address}: {_reason(error)}: {words.get('query', words)}") from error
+        except (OSError, ValueError) as error:
+            raise PrometheusError(f"GET {address}: {error}") from error
+
+
+def _labels(one: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = one["metric"]
+    return found
+
+
+def _sample(pair: list[Any]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError):
+        return str(error)
