@@ -7,8 +7,8 @@ import shlex
 
 from ..checkout import collections_path
 from .client import base_url
-from .layout import INVENTORY, MODEL_NAME, PKI, ROOT, STATE
-from .pki import client_key
+from .layout import INVENTORY, MODEL_NAME, MONITOR, PKI, ROOT, STATE
+from .pki import client_key, monitoring_password
 
 
 def for_ansible() -> dict[str, str]:
@@ -23,6 +23,11 @@ def for_ansible() -> dict[str, str]:
     )
 
 
+def monitoring_url(port: int) -> str:
+    """Return the address of a service on the monitoring host, with its login."""
+    return f"https://llmops:{monitoring_password()}@{MONITOR.address}:{port}"
+
+
 def write() -> None:
     """Write ``.sandbox/env``: ``export`` lines, readable by the owner alone because the API key is among them."""
     ansible = for_ansible()
@@ -31,8 +36,8 @@ def write() -> None:
         "LLMOPS_API_KEY": client_key("demo"),
         "LLMOPS_CA": str(PKI / "ca.crt"),
         "LLMOPS_MODEL": MODEL_NAME,
-        "PROMETHEUS_URL": "",
-        "ALERTMANAGER_URL": "",
+        "PROMETHEUS_URL": monitoring_url(9090),
+        "ALERTMANAGER_URL": monitoring_url(9093),
         "GRAFANA_URL": "",
         **{name: ansible[name] for name in sorted(ansible) if name.startswith("ANSIBLE_") and name not in os.environ},
         "PATH": f"{ROOT / '.venv' / 'bin'}:$PATH",

@@ -58,4 +58,5 @@ HOSTS = (
     ),
 )
 BALANCERS = tuple(host for host in HOSTS if host.name.startswith("lb"))
+MONITOR = next(host for host in HOSTS if host.name == "mon1")
 MODEL_NAME = "tiny"

@@ -1,4 +1,4 @@
-"""A private certificate authority, one server certificate for the balancers, and the keys of the sandbox."""
+"""A private certificate authority, one server certificate for balancers and monitoring, the keys of the sandbox."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import ipaddress
 import json
 import pathlib
 import secrets
+from typing import Any
 
-from .layout import BALANCERS, PKI, SECRETS, VIRTUAL_ADDRESS
+from .layout import BALANCERS, MONITOR, PKI, SECRETS, VIRTUAL_ADDRESS
 
 _DAYS = 30
 _RENEW_DAYS = 7
@@ -17,18 +18,29 @@ _RENEW_DAYS = 7
 def ensure() -> None:
     """Make the authority, certificate and keys, or renew a certificate that ends within a week."""
     ensure_certificate(PKI)
-    if not SECRETS.exists():
-        keys = {
-            "backend_keys": [secrets.token_urlsafe(32)],
-            "client_keys": [{"name": name, "key": f"sk-{secrets.token_urlsafe(32)}"} for name in ("demo", "load")],
-        }
+    keys = {
+        "backend_keys": [secrets.token_urlsafe(32)],
+        "client_keys": [{"name": name, "key": f"sk-{secrets.token_urlsafe(32)}"} for name in ("demo", "load")],
+        "monitoring_password": secrets.token_urlsafe(24),
+        **_secrets(),
+    }
+    if keys != _secrets():
         _write(SECRETS, json.dumps(keys, indent=2).encode())
 
 
 def client_key(name: str) -> str:
     """Return the API key of the sandbox's client of that name."""
-    keys = json.loads(SECRETS.read_text())["client_keys"]
-    found: str = next(key["key"] for key in keys if key["name"] == name)
+    found: str = next(key["key"] for key in _secrets()["client_keys"] if key["name"] == name)
+    return found
+
+
+def monitoring_password() -> str:
+    """Return the password of the sandbox's Prometheus and Alertmanager."""
+    return str(_secrets()["monitoring_password"])
+
+
+def _secrets() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(SECRETS.read_text()) if SECRETS.exists() else {}
     return found
 
 
@@ -41,7 +53,8 @@ def ensure_certificate(directory: pathlib.Path) -> None:
 
     now = datetime.datetime.now(datetime.timezone.utc)
     server = directory / "server.crt"
-    addresses = [ipaddress.ip_address(text) for text in (*(host.address for host in BALANCERS), VIRTUAL_ADDRESS)]
+    served = (*(host.address for host in (*BALANCERS, MONITOR)), VIRTUAL_ADDRESS)
+    addresses = [ipaddress.ip_address(text) for text in served]
     if server.exists() and (directory / "server.key").exists():
         found = x509.load_pem_x509_certificate(server.read_bytes())
         named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
