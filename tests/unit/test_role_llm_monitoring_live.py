@@ -130,7 +130,11 @@ def test_a_new_target_is_read_without_a_reload(prometheus):
         ({"alertname": "LLMPoolDown", "pool": "chat"}, {**ALL, "alertname": "LLMReplicaDown"}, True),
         ({"alertname": "LLMPoolDown", "pool": "chat"}, {**ALL, "alertname": "LLMReplicaDown", "pool": "batch"}, False),
         ({"alertname": "LLMPoolDown", "pool": "chat"}, {"alertname": "LLMNoTargets", "group": "health"}, False),
-        ({"alertname": "LLMPoolDown", "pool": "chat"}, {**ALL, "alertname": "LLMServiceDown", "group": "balancer"}, True),
+        (
+            {"alertname": "LLMPoolDown", "pool": "chat"},
+            {**ALL, "alertname": "LLMServiceDown", "group": "balancer"},
+            True,
+        ),
         ({**ALL, "alertname": "LLMReplicaDown"}, {**ALL, "alertname": "LLMModelNotServed"}, True),
         ({**ALL, "alertname": "LLMReplicaDown"}, {**ALL, "alertname": "LLMTTFTHigh", "replica": "gpu2/r0"}, False),
         ({**ALL, "alertname": "LLMReplicaDown"}, {"alertname": "LLMPoolBelowMinimum", "pool": "chat"}, True),
