@@ -173,7 +173,7 @@ def test_windows_hold_enough_scrapes() -> None:
         f"{where}: [{window}]"
         for where, target in targets()
         for window in WINDOW.findall(target["expr"])
-        if window not in ("$__rate_interval", "5m", "10m", "15m", "30m", "1h", "24h", "24h:1m", "7d")
+        if window not in ("$__rate_interval", "5m", "10m", "15m", "30m", "1h", "24h:1m", "1h:1m", "7d")
     ]
     assert short == []
 

@@ -342,8 +342,8 @@ class Fleet:
                 prices.set("llmops_replica_price_usd_per_hour", price, **labels)
                 prices.set("llmops_gpus_expected", 2, host=host)
                 prices.set("llmops_gpu_memory_utilization_target", 0.92, host=host)
-        prices.set("llmops_budget_daily_usd", 60)
-        prices.set("llmops_budget_monthly_usd", 1800)
+        prices.set("llmops_budget_daily_usd", 600)
+        prices.set("llmops_budget_monthly_usd", 17000)
         for balancer in BALANCERS:
             self._rollout(self._bag("node", balancer))
 

@@ -80,7 +80,7 @@ def states(panel: Shown, width: float, height: float) -> str:
             box = f'x="{x:.1f}" y="{top:.1f}" width="{max(wide, 1):.1f}" height="{room * 0.84:.1f}"'
             parts.append(f'<rect {box} fill="{colour}" fill-opacity="0.75"/>')
             if wide > len(word) * LETTER + 8 and room > 14:
-                parts.append(words(x + 6, top + room * 0.42 + 4, word, "start", "#0b0c0e"))
+                parts.append(words(x + 6, top + room * 0.42 + 4, word, "start", colours.ink(colour)))
     return svg(width, height, [*parts, *frame.regions()])
 
 

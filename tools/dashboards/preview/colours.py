@@ -32,6 +32,12 @@ def of_value(defaults: Mapping[str, Any], value: float) -> str:
     return named(found)
 
 
+def ink(ground: str) -> str:
+    """Return a colour that can be read on a ground: dark on bright ones, bright on dark ones."""
+    bright = max(int(ground[at : at + 2], 16) for at in (1, 3, 5)) > 128
+    return BACKGROUND if bright else TEXT
+
+
 def named(colour: str) -> str:
     """Return the colour of a name; one that is written as #rrggbb stays."""
     return NAMES.get(colour, colour)
