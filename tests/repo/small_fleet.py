@@ -70,6 +70,8 @@ class Fleet:
         )
         env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.base / "home")}
         env |= {"ANSIBLE_INVENTORY": str(self.base / "hosts.yml"), "USER": "alice"}
+        # the home of alice, whom this machine does not know, would be a folder beside the playbooks
+        env |= {"ANSIBLE_REMOTE_TEMP": str(self.base / "remote")}
         return ansible_once.run([["ansible-playbook", f"llmops.vllm.{name}", *options]], cwd=ROOT, env=env)[0]
 
     def drained(self, name: str) -> list[str]:
