@@ -13,7 +13,9 @@ PLACE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "debian"
 
 
 def program(package: str, name: str) -> pathlib.Path:
-    """Return ``/usr/bin/name`` of the package; skips the test, with the reason, where it cannot be had."""
+    """Return this machine's program, or that of the package; skips the test, with the reason, where neither can be had."""
+    if found := shutil.which(name):
+        return pathlib.Path(found)
     place = PLACE / package
     reason = _fetch(package, place)
     if reason:

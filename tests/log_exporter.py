@@ -9,7 +9,7 @@ import subprocess
 import urllib.request
 from typing import Any
 
-from tests import balancer_role, debian, exporters_role
+from tests import balancer_role, debian_programs, exporters_role
 from tests.fakes.vllm.running import await_that
 from tests.ports import free_port
 
@@ -82,7 +82,7 @@ class Exporter:
         self.port = free_port()
         self.logs = [access, errors] if form == "native" else [access]
         self.command = [
-            *(str(debian.program("mtail", "usr/bin/mtail")), f"--progs={self.programs}", "--emit_prog_label=false"),
+            *(str(debian_programs.program("mtail", "mtail")), f"--progs={self.programs}", "--emit_prog_label=false"),
             *(
                 "--logtostderr",
                 "--poll_interval=10ms",

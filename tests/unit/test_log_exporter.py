@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests import debian, exporters_role, log_exporter
+from tests import debian_programs, exporters_role, log_exporter
 from tests.fakes.vllm.running import await_that
 from tests.log_exporter import FORMS, NAMES, Exporter, broken, line, tries
 
@@ -354,7 +354,7 @@ def checker() -> str:
     """The command with which the role checks the program, for the mtail of the tests."""
     tasks = yaml.safe_load((exporters_role.ROLE / "tasks" / "configure_log.yml").read_text())
     (task,) = [task for task in tasks if "ansible.builtin.template" in task]
-    mtail = str(debian.program("mtail", "usr/bin/mtail"))
+    mtail = str(debian_programs.program("mtail", "mtail"))
     command: str = task["ansible.builtin.template"]["validate"]
     return command.replace("{{ __llm_exporters_it.program }}", mtail)
 

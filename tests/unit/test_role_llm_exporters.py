@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests import debian
+from tests import debian_programs
 from tests.exporters_role import ADDRESS, DEFAULTS, VARS, render, resolve, unit_text, units
 from tests.fakes.vllm.running import await_that
 from tests.ports import free_port
@@ -225,7 +225,7 @@ def running(program: pathlib.Path, unit: dict[str, Any]) -> Iterator[str]:
 
 
 def test_real_node_exporter_exports_textfiles(tmp_path: pathlib.Path) -> None:
-    program = debian.program("prometheus-node-exporter", "usr/bin/prometheus-node-exporter")
+    program = debian_programs.program("prometheus-node-exporter", "prometheus-node-exporter")
     (tmp_path / "llmops.prom").write_text("# HELP a_b x\n# TYPE a_b gauge\na_b 7\n")
     settings = {"llm_exporters_textfile_directory": str(tmp_path), "llm_exporters_node_port": free_port()}
     with running(program, units("mon1", llmops_address="127.0.0.1", **settings)["node"]) as text:
@@ -234,14 +234,14 @@ def test_real_node_exporter_exports_textfiles(tmp_path: pathlib.Path) -> None:
 
 
 def test_real_exporter_of_nginx_reads_the_status_page(status_url: str) -> None:
-    program = debian.program("prometheus-nginx-exporter", "usr/bin/prometheus-nginx-exporter")
+    program = debian_programs.program("prometheus-nginx-exporter", "prometheus-nginx-exporter")
     settings = {"llm_exporters_nginx_status_url": status_url, "llm_exporters_nginx_port": free_port()}
     with running(program, units("lb1", llmops_address="127.0.0.1", **settings)["nginx"]) as text:
         assert "\nnginx_connections_active 2\n" in text
 
 
 def test_real_mtail_loads_the_program(tmp_path: pathlib.Path) -> None:
-    program = debian.program("mtail", "usr/bin/mtail")
+    program = debian_programs.program("mtail", "mtail")
     (tmp_path / "llm_balancer.mtail").write_text(render("llm_balancer.mtail.j2", llm_exporters_log_form="lua"))
     (tmp_path / "access.log").touch()
     settings = {
