@@ -32,8 +32,8 @@ class Client:
 FAKE = (
     Client("load", 25, ("--tokens", "2-40*9,100-200*1", "--timeout", "180")),
     Client("demo", 8, ("--tokens", "2-40*9,100-200*1", "--timeout", "180")),
-    Client("load", 0.5, ("--tokens", "1500-1900", "--streamed", "1", "--timeout", "300")),
-    Client("demo", 0.3, ("--tokens", "1500-1900", "--streamed", "1", "--timeout", "300")),
+    Client("load", 0.5, ("--tokens", "1500-1900", "--words", "5-20", "--streamed", "1", "--timeout", "300")),
+    Client("demo", 0.3, ("--tokens", "1500-1900", "--words", "5-20", "--streamed", "1", "--timeout", "300")),
 )
 REAL = (Client("load", 2, ("--tokens", "4-32*19,300-600*1", "--words", "5-20", "--timeout", "300")),)
 
