@@ -13,7 +13,7 @@ PLACE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "debian"
 
 
 def program(package: str, name: str) -> pathlib.Path:
-    """Return this machine's program, or that of the package; skips the test, with the reason, where neither can be had."""
+    """Return this machine's program, or that of the package; skips the test, with the reason, where there is none."""
     if found := shutil.which(name):
         return pathlib.Path(found)
     place = PLACE / package

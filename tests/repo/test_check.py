@@ -89,6 +89,7 @@ def test_example_is_clean(repository: Repository) -> None:
 def test_sandbox_is_clean(tmp_path: pathlib.Path) -> None:
     command = ["ansible-playbook", "-i", str(ROOT / "inventories" / "sandbox"), "llmops.vllm.check"]
     secrets = {"backend_keys": ["b" * 43], "client_keys": [{"name": "demo", "key": "c" * 43}]}
+    secrets |= {"monitoring_password": "d" * 32}
     (tmp_path / "secrets.json").write_text(json.dumps(secrets))
     certificates.write(tmp_path / "pki", "server", name="llm.example.com", days=30)
     done = subprocess.run(
