@@ -172,6 +172,7 @@ def socket(port: int, program: str, process: int) -> str:
         ),
         (socket(9090, "python3", 5), STOPPED, [], False, ["llm_monitoring_prometheus_port is 9090", "python3"]),
         ("LISTEN 0 1 [::]:9090 [::]:*\n", STOPPED, [], False, ["an unknown program"]),
+        ("LISTEN 0 1 [::]:9090 [::]:*\n", RUNNING, [OURS], False, []),
         (
             "",
             f"{RUNNING}\n{STOPPED}",
