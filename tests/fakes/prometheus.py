@@ -24,8 +24,8 @@ VALUES = {
 class Prometheus:
     """Answers ``Web``; ``unknown`` are times, in seconds since 1970, of which it has no data."""
 
-    def __init__(self, values: Mapping[str, float] = VALUES, unknown: range = range(0)) -> None:
-        self.values, self.unknown = values, unknown
+    def __init__(self, values: Mapping[str, float] | None = None, unknown: range = range(0)) -> None:
+        self.values, self.unknown = VALUES if values is None else values, unknown
 
     def __call__(self, method: str, path: str, sent: Any) -> Answer:
         expression = sent["query"]

@@ -62,7 +62,7 @@ def balancer(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator
 
 
 def test_answers_and_their_times(balancer: Balancer) -> None:
-    assert {balancer.it.ask()[0] for _ in range(4)} == {200}
+    assert {balancer.it.ask()[0] for _turn in range(4)} == {200}
     balancer.becomes("requests_total", 4, status="200")
     balancer.becomes("responses_total", 4, status="200")
     assert balancer.count("first_byte_seconds_count") == balancer.count("request_seconds_count") == 4
@@ -74,7 +74,7 @@ def test_answers_and_their_times(balancer: Balancer) -> None:
 def test_second_tries(balancer: Balancer) -> None:
     first, second = balancer.it.replicas.all.values()
     first.mode = "broken"
-    assert {balancer.it.ask()[0] for _ in range(6)} == {200}
+    assert {balancer.it.ask()[0] for _turn in range(6)} == {200}
     balancer.becomes("requests_total", 6, status="200")
     failed = balancer.count("responses_total", endpoint=f"127.0.0.1:{first.port}", status="500")
     assert balancer.count("retries_total") == failed > 0
@@ -85,7 +85,7 @@ def test_stream_that_a_replica_breaks(balancer: Balancer) -> None:
     balancer.it.ask()
     balancer.becomes("requests_total", 1)
     balancer.modes("cut")
-    for _ in range(3):
+    for _turn in range(3):
         read_all(balancer.it.request())
     balancer.becomes("broken_streams_total", 3)
     balancer.becomes("requests_total", 4, status="200")
