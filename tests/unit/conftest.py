@@ -9,14 +9,16 @@ import os
 import pathlib
 import pwd
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
 
-from tests import monitoring_role
 from tests.fakes.vllm.running import Fake, lay_out, starter
+
+if TYPE_CHECKING:
+    from tests.monitoring_role import Rendered
 
 
 class ModuleResult(dict):
@@ -102,6 +104,8 @@ def start(site: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Callab
 
 
 @pytest.fixture(scope="session")
-def monitoring_examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, monitoring_role.Rendered]:
+def monitoring_examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     """Files of the role llm_monitoring, by example; ansible needs seconds for them."""
+    from tests import monitoring_role  # needs more than the oldest Python for targets has
+
     return monitoring_role.render(tmp_path_factory.mktemp("monitoring"))
