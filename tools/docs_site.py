@@ -39,11 +39,14 @@ def guides(source: pathlib.Path, target: pathlib.Path) -> list[str]:
     target.mkdir()
     if (source / "images").is_dir():
         shutil.copytree(source / "images", target / "images")
-    pages = sorted(source.glob("*.md"))
+    (target / "runbooks").mkdir()
+    pages = sorted(page.relative_to(source) for folder in ("", "runbooks") for page in (source / folder).glob("*.md"))
     for page in pages:
-        text = page.read_text().replace("](../", f"]({repository[1]}/blob/main/")
-        (target / page.name).write_text(text)
-    return [page.stem for page in pages]
+        out = "](" + "../" * len(page.parts)
+        text = (source / page).read_text().replace(out, f"]({repository[1]}/blob/main/")
+        # the site's highlighter takes a colon, which names of recorded series have, for an error
+        (target / page).write_text(text.replace("```promql", "```text"))
+    return [str(page.with_suffix("")) for page in pages]
 
 
 def _index(pages: list[str]) -> str:

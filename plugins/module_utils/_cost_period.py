@@ -85,11 +85,8 @@ def stamp(seconds: int) -> str:
 def _time(name: str, text: str) -> int:
     for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S"):
         try:
-            return (
-                int(datetime.datetime.strptime(text.strip().rstrip("Z"), form).replace(tzinfo=UTC).timestamp())
-                // 60
-                * 60
-            )
+            found = datetime.datetime.strptime(text.strip().rstrip("Z"), form).replace(tzinfo=UTC, second=0)
+            return int(found.timestamp())
         except ValueError:
             continue
     raise PeriodError(f"{name} is {text!r}: give a day such as 2026-11-01, or a time in UTC such as 2026-11-01T08:00")
