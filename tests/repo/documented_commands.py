@@ -128,7 +128,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     ),
     "ansible-playbook -i my-fleet llmops.vllm.site --limit gpu1 --tags stage": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.site --tags balancers": (_TASKS, OnHosts()),
-    "ansible-playbook -i my-fleet llmops.vllm.monitoring": (_TASKS, OnHosts()),
+    "ansible-playbook -i my-fleet llmops.vllm.monitoring": (
+        _TASKS,
+        There("tests/gates/test_core_matrix.py", "PLAYBOOKS", "--check", "--diff"),
+    ),
     "ansible-playbook -i my-fleet llmops.vllm.status": (_TASKS, OnHosts()),
     "ansible-playbook -i my-fleet llmops.vllm.status -e llmops_status_file=status.json": (_TASKS, OnHosts()),
     'ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1/r0 -e llmops_reason="maintenance"': (
