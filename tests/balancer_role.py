@@ -5,10 +5,11 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import jinja2
 import yaml
-from ansible.plugins.filter.core import comment, to_bool
+from ansible.plugins.filter.core import to_bool
 from ansible_collections.llmops.vllm.plugins.filter.balancer import FilterModule
+
+from tests.role_templates import environment
 
 ROLE = pathlib.Path(__file__).resolve().parent.parent / "roles" / "llm_balancer"
 DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
@@ -36,15 +37,9 @@ def computed(value: Any) -> bool:
 
 def render(template: str, **changes: Any) -> str:
     """Render a template of the role with the example's settings and these changes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROLE / "templates"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters.update({f"llmops.vllm.{name}": code for name, code in FilterModule().filters().items()})
-    environment.filters |= {"bool": to_bool, "comment": comment}
+    made = environment(ROLE)
+    made.filters.update({f"llmops.vllm.{name}": code for name, code in FilterModule().filters().items()})
+    made.filters["bool"] = to_bool
     values = {name: value for name, value in DEFAULTS.items() if not computed(value)}
     values |= {
         "__llm_balancer_lua_dir": "/etc/nginx/llm-lua",
@@ -56,4 +51,4 @@ def render(template: str, **changes: Any) -> str:
         "llm_balancer_default_pool": "default",
         "llm_balancer_pools": POOLS,
     }
-    return environment.get_template(template).render(values | changes)
+    return made.get_template(template).render(values | changes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 import shutil
 import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -52,3 +56,37 @@ def among_its_files(package: str) -> list[str]:
     if tried.returncode:
         pytest.skip(f"no mounts of its own can be had here: {tried.stderr.strip()}")
     return words
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str | pathlib.Path], ready: Callable[[], bool], log: pathlib.Path, seconds: float
+) -> Iterator[None]:
+    """Run a program until the block ends, which begins when it is ready; fail with its log when it is not in time."""
+    with log.open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        end = time.monotonic() + seconds
+        while not _is(ready):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()  # what they have to write to is not there
+        process.wait()
+
+
+def _is(ready: Callable[[], bool]) -> bool:
+    try:
+        return ready()
+    except OSError:  # nobody listens yet
+        return False
+
+
+def answers(url: str) -> bool:
+    """Tell whether the address answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import jinja2
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.filter.core import comment
 from ansible.template import Templar
+
+from tests.role_templates import environment
 
 try:
     from ansible.template import trust_as_template
@@ -54,15 +54,7 @@ def units(host: str, **variables: Any) -> dict[str, dict[str, Any]]:
 
 def render(template: str, **values: Any) -> str:
     """Render a template of the role with these values."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROLE / "templates"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["comment"] = comment
-    return environment.get_template(template).render({"ansible_managed": "Ansible managed", **values})
+    return environment(ROLE).get_template(template).render({"ansible_managed": "Ansible managed", **values})
 
 
 def unit_text(unit: dict[str, Any]) -> str:

@@ -11,15 +11,15 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
+
+from tests.fakes.served import Served
 
 _LARGE = (".safetensors", ".bin")
 
 
-class FakeHub:
+class FakeHub(Served):
     """One repository with one commit, on a port of its own. Use it as a context manager.
 
     ``token``: ask for this one. ``down``: answer 503 to everything. ``alter``: serve this file with one byte changed.
@@ -37,19 +37,9 @@ class FakeHub:
         class Handler(_Handler):
             fake = hub
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self.network = f"http://localhost:{self._server.server_port}"  # another host to the client: it sends no token
-
-    def __enter__(self) -> FakeHub:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.network = f"http://localhost:{self.port}"  # another host to the client: it sends no token
 
     def tree(self) -> list[dict[str, Any]]:
         """Return the listing of the commit as the hub gives it."""

@@ -13,15 +13,16 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.served import Served
 
 Answer = tuple[int, Any]  # status, and what becomes JSON; bytes stay as they are
 Form = dict[str, str]
 
 
-class Web:
+class Web(Served):
     """Asks ``answer(method, path, what was sent)``. Use it as a context manager.
 
     ``login``: ask for this ``(user, password)``. ``certificate``: speak TLS, with this file and its key beside it.
@@ -68,24 +69,13 @@ class Web:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
+        super().__init__(Handler)
         self.url = f"http://127.0.0.1:{self.port}"
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, certificate.with_suffix(".key"))
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
             self.url = f"https://localhost:{self.port}"
-
-    def __enter__(self) -> Web:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def main(what: str, port_file: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import certificates
-from tests.debian_programs import program
+from tests.debian_programs import among_its_files, answers, program, serving
 from tests.fakes.alertmanager import Alertmanager
 from tests.fakes.web import Web
 from tests.ports import free_port
@@ -38,34 +36,10 @@ def real(tmp_path: pathlib.Path) -> Iterator[str]:
     (tmp_path / "am.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     command = [str(program("prometheus-alertmanager", "prometheus-alertmanager")), f"--config.file={tmp_path}/am.yml"]
     command += [f"--storage.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*_where_its_files_are(), *command, "--cluster.listen-address="], stderr=log)
-    try:
-        end = time.monotonic() + 30
-        while not _answers(f"http://127.0.0.1:{port}/-/ready"):
-            assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _where_its_files_are() -> list[str]:
-    """Debian's build reads a template below /usr/share: it gets that of its package, which is not installed."""
-    share = program("prometheus-alertmanager", "prometheus-alertmanager").parent.parent / "share"
-    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'mount --bind {share} /usr/share && exec "$@"', "sh"]
-    tried = subprocess.run([*words, "true"], check=False, capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(f"no mounts of its own can be had here: {tried.stderr.strip()}")
-    return words
-
-
-def _answers(url: str) -> bool:
-    try:
-        return bool(urllib.request.urlopen(url, timeout=1).status == 200)
-    except OSError:
-        return False
+    command = [*among_its_files("prometheus-alertmanager"), *command, "--cluster.listen-address="]
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, lambda: answers(f"{url}/-/ready"), tmp_path / "log", 30):
+        yield url
 
 
 def silences(url: str) -> list[dict[str, Any]]:

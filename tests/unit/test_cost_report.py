@@ -6,7 +6,6 @@ import datetime
 import math
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils import _cost_period, _
 from ansible_collections.llmops.vllm.plugins.module_utils._json_api import JsonApi
 from ansible_collections.llmops.vllm.plugins.module_utils._prometheus import Prometheus
 
-from tests.debian_programs import program
+from tests.debian_programs import answers, program, serving
 from tests.fakes import prometheus as fake
 from tests.fakes.web import Web
 from tests.ports import free_port
@@ -101,24 +100,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     command = [program("prometheus", "prometheus"), f"--config.file={base}/prometheus.yml"]
     command += [f"--storage.tsdb.path={base}/data", "--storage.tsdb.retention.time=1y"]
-    with (base / "log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + 60
-        while not _answers(f"http://127.0.0.1:{port}/-/ready"):
-            assert process.poll() is None and time.monotonic() < end, (base / "log").read_text()
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return bool(urllib.request.urlopen(url, timeout=1).status == 200)
-    except OSError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    command += [f"--web.listen-address=127.0.0.1:{port}"]
+    with serving(command, lambda: answers(f"{url}/-/ready"), base / "log", 60):
+        yield url
 
 
 def reported(url: str, start: int = BEGIN, end: int = END) -> dict[str, Any]:

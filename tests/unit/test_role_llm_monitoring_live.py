@@ -8,7 +8,6 @@ import json
 import pathlib
 import re
 import ssl
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.debian_programs import among_its_files
-from tests.fakes.vllm.running import KEY, Fake, await_that
+from tests.debian_programs import among_its_files, serving
+from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that
 from tests.monitoring_role import PASSWORD, ROLE, Rendered, lay_out, program
 from tests.ports import free_port
 
@@ -68,21 +67,10 @@ def running(part: str, example: Rendered, place: pathlib.Path) -> Iterator[Servi
         flags.append("--cluster.listen-address=")
         command = [*among_its_files("prometheus-alertmanager"), *command]
     secured = "tls_server_config" in (etc / "llm-web.yml").read_text() and part != "blackbox"
-    log = (etc / f"{part}.log").open("w+")
-    process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        service = Service(f"{'https' if secured else 'http'}://127.0.0.1:{port}", etc)
-
-        def answers() -> bool:
-            assert process.poll() is None, (etc / f"{part}.log").read_text()
-            return service.ask("/-/healthy" if part == "blackbox" else "/-/ready")[0] == 200
-
-        await_that(answers, f"{part} answers")
+    service = Service(f"{'https' if secured else 'http'}://127.0.0.1:{port}", etc)
+    ready = "/-/healthy" if part == "blackbox" else "/-/ready"
+    with serving([*command, *flags], lambda: service.ask(ready)[0] == 200, etc / f"{part}.log", AWAIT_SECONDS):
         yield service
-    finally:
-        process.kill()  # what they have to write to is not there
-        process.wait()
-        log.close()
 
 
 @pytest.fixture(scope="module")
