@@ -233,9 +233,9 @@ def output(counts: Counts) -> float | None:
 
 
 def _deviation(counts: Counts) -> float:
-    """Standard deviation of the lengths; answers to probes, of one token, do not weigh among the squares."""
-    count, mean = counts.output_count - counts.one_token, output(counts) or 0.0
-    return math.sqrt(max(0.0, counts.output_squares / count - mean**2))
+    """Standard deviation of the lengths, in tokens; around the mean of the histogram, whose buckets are wide."""
+    count = counts.output_count - counts.one_token
+    return math.sqrt(max(0.0, counts.output_squares / count - (counts.output_near / count) ** 2))
 
 
 def _itl(counts: Counts) -> float | None:

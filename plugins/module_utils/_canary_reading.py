@@ -62,7 +62,9 @@ class Counts:
     itl_count: float = 0.0
     output_sum: float = 0.0
     output_count: float = 0.0
-    output_squares: float = 0.0  # sum of the squared lengths of answers, as near as the histogram tells
+    # lengths of answers as the histogram tells them, no nearer than its buckets: they tell the spread, not the mean
+    output_near: float = 0.0  # their sum
+    output_squares: float = 0.0  # the sum of their squares
     prompt_sum: float = 0.0
     prompt_count: float = 0.0
     cache_queries: float = 0.0
@@ -164,18 +166,23 @@ def reading_of(text: str) -> Reading:
     if _RUNNING not in gauges:
         raise ApiError(f"/metrics holds no {_RUNNING}: this is not a vLLM server", status=200)
     running, waiting = (int(gauges.get(name, 0)) for name in (_RUNNING, _WAITING))
-    counts["output_squares"] = _squares(lengths)
+    counts["output_near"], counts["output_squares"] = _spread(lengths)
     return Reading(Counts(**counts), running, waiting, gauges.get(_STARTED, 0.0))
 
 
-def _squares(cumulated: Mapping[float, float]) -> float:
-    """Sum of squares of what a histogram counted, each value taken for the middle of its bucket."""
-    found = below = before = 0.0
+def _spread(cumulated: Mapping[float, float]) -> tuple[float, float]:
+    """Sum and sum of squares of what a histogram counted, as if its values lay evenly in each bucket.
+
+    Answers of one token, which probes ask for, are left out.
+    """
+    near = squares = before = low = 0.0
     for bound, count in sorted(cumulated.items()):
-        middle = (below + bound) / 2 if math.isfinite(bound) else below
-        found += (count - before) * middle**2
-        below, before = bound, count
-    return found
+        high = bound if math.isfinite(bound) else low
+        if high > 1:
+            near += (count - before) * (low + high) / 2
+            squares += (count - before) * (low**2 + low * high + high**2) / 3
+        low, before = high, count
+    return near, squares
 
 
 def read(replica: Replica) -> Reading:

@@ -16,7 +16,8 @@ def side(label="new", requests=200, model=LLAMA, ttft=0.2, itl=0.02, queue=0.0, 
     counts |= {"queue_count": requests, "itl_sum": itl * requests * 49, "itl_count": requests * 49}
     counts |= {"output_sum": TOKENS * requests, "output_count": requests, "served": requests - errors}
     counts |= {"failed": errors, "length": requests, "prompt_sum": 100 * requests, "prompt_count": requests}
-    return Side(label, Counts(**{**counts, **more}), model, running=running)
+    counts |= more
+    return Side(label, Counts(**{"output_near": counts["output_sum"], **counts}), model, running=running)
 
 
 @pytest.mark.parametrize(
@@ -173,3 +174,10 @@ def test_what_still_runs_is_long(running, verdict):
     new = side(requests=2590, output_sum=2590 * 42, output_squares=2590 * 9000, running=10 * running)
     old = side("old", requests=8910, output_sum=8910 * 73, output_squares=8910 * 90000)
     assert judge(new, old, Limits()).verdict == verdict
+
+
+def test_a_wide_bucket_does_not_hide_that_all_answers_are_short():
+    """As seen: all answers of 60 tokens lie in the bucket from 50 to 100, whose middle is not their mean."""
+    new = side(requests=110, output_sum=110 * 30, output_near=110 * 35, output_squares=110 * 1300, running=10)
+    old = side("old", requests=100, output_sum=100 * 60, output_near=100 * 75, output_squares=100 * 5833)
+    assert judge(new, old, Limits()).verdict == "worse"
