@@ -61,7 +61,7 @@ def among_its_files(package: str) -> list[str]:
 @contextlib.contextmanager
 def serving(
     command: Sequence[str | pathlib.Path], ready: Callable[[], bool], log: pathlib.Path, seconds: float
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends, which begins when it is ready; fail with its log when it is not in time."""
     with log.open("w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -70,7 +70,7 @@ def serving(
         while not _is(ready):
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.05)
-        yield
+        yield process
     finally:
         process.kill()  # what they have to write to is not there
         process.wait()

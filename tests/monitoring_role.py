@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -44,6 +45,12 @@ ALERTING = {
 }
 USERS = [{"name": "llmops", "password": PASSWORD}, {"name": "reader", "hash": "$2y$10$" + "a" * 53}]
 PAIR = [{"name": "secured", "address": "192.0.2.41"}, {"name": "other", "address": "192.0.2.42"}]
+TLS = {
+    "llm_monitoring_tls_certificate": "{{ lookup('file', out ~ '/tls/monitor.crt') }}",
+    "llm_monitoring_tls_key": "{{ lookup('file', out ~ '/tls/monitor.key') }}",
+    "llm_monitoring_tls_ca": "{{ lookup('file', out ~ '/tls/monitor.crt') }}",
+    "llm_monitoring_server_name": "monitoring.example.com",
+}
 # What each example sets; examples are hosts of one inventory.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "plain": {
@@ -57,11 +64,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "secured": {
         **ALERTING,
         "llm_monitoring_members": PAIR,
+        **TLS,
         "llm_monitoring_web_users": USERS,
-        "llm_monitoring_tls_certificate": "{{ lookup('file', out ~ '/tls/monitor.crt') }}",
-        "llm_monitoring_tls_key": "{{ lookup('file', out ~ '/tls/monitor.key') }}",
-        "llm_monitoring_tls_ca": "{{ lookup('file', out ~ '/tls/monitor.crt') }}",
-        "llm_monitoring_server_name": "monitoring.example.com",
         "llm_monitoring_service_ca": "{{ lookup('file', out ~ '/tls/monitor.crt') }}",
         "llm_monitoring_retention_size": "50GB",
         "llm_monitoring_external_labels": {"fleet": "eu1"},
@@ -97,7 +101,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_dashboards_directory": "/srv/dashboards",
     },
 }
-FLEET = {
+# Two hosts that page through one webhook, and hardly wait for other alerts: examples for a test of their own.
+PAGED_BY = "https://hooks.example.com/page"
+BOTH: dict[str, Any] = {
+    **TLS,
+    "llm_monitoring_members": [{"name": "left", "address": "192.0.2.51"}, {"name": "right", "address": "192.0.2.52"}],
+    "llm_monitoring_web_users": USERS,
+    "llm_monitoring_receivers": [{"name": "oncall", "webhook_url": PAGED_BY}],
+    "llm_monitoring_page_receiver": "oncall",
+    "llm_monitoring_page_wait": 1,
+    "llm_monitoring_ticket_receiver": "none",
+    "llm_monitoring_grafana_install_method": "none",
+}
+FLEET: dict[str, Any] = {
     "llm_servers": {
         "hosts": {
             "gpu1": {"llmops_address": "192.0.2.21", "llmops_price_usd_per_hour": 4},
@@ -117,7 +133,6 @@ FLEET = {
         },
     },
     "llm_monitors": {
-        "hosts": EXAMPLES,
         "vars": {"llmops_client_keys": [{"name": "probe", "key": "client-0123456789"}]},
     },
     "all": {"vars": {"llmops_backend_keys": ["backend-0123456789-0123456789-0123"]}},
@@ -191,10 +206,11 @@ class Rendered:
         return yaml.safe_load(self.text(name))
 
 
-def render(directory: pathlib.Path) -> dict[str, Rendered]:
-    """Render all examples; the files of each lie below the directory, as ``EXAMPLE/FILE``."""
+def render(directory: pathlib.Path, examples: Mapping[str, Mapping[str, Any]]) -> dict[str, Rendered]:
+    """Render examples; the files of each lie below the directory, as ``EXAMPLE/FILE``."""
     certificates.write(directory / "tls", "monitor", name="monitoring.example.com", days=90)
-    (directory / "inventory.yml").write_text(yaml.safe_dump(FLEET))
+    monitors = {**FLEET["llm_monitors"], "hosts": dict(examples)}
+    (directory / "inventory.yml").write_text(yaml.safe_dump({**FLEET, "llm_monitors": monitors}))
     (directory / "play.yml").write_text(yaml.safe_dump(_PLAY))
     extra = json.dumps({"out": str(directory), "ansible_python_interpreter": sys.executable})
     environment = {**os.environ, "ANSIBLE_HOME": str(directory / "home"), "ANSIBLE_NOCOLOR": "1"}
@@ -206,7 +222,7 @@ def render(directory: pathlib.Path) -> dict[str, Rendered]:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {example: Rendered(directory / f"{example}.json") for example in EXAMPLES}
+    return {example: Rendered(directory / f"{example}.json") for example in examples}
 
 
 def lay_out(example: Rendered, place: pathlib.Path) -> pathlib.Path:

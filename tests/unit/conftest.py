@@ -108,4 +108,4 @@ def monitoring_examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, R
     """Files of the role llm_monitoring, by example; ansible needs seconds for them."""
     from tests import monitoring_role  # needs more than the oldest Python for targets has
 
-    return monitoring_role.render(tmp_path_factory.mktemp("monitoring"))
+    return monitoring_role.render(tmp_path_factory.mktemp("monitoring"), monitoring_role.EXAMPLES)

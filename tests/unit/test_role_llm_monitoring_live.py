@@ -2,75 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
 import pathlib
-import re
-import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from tests.debian_programs import among_its_files, serving
-from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that
-from tests.monitoring_role import PASSWORD, ROLE, Rendered, lay_out, program
-from tests.ports import free_port
+from tests.fakes.vllm.running import KEY, Fake, await_that
+from tests.monitoring_role import ROLE, Rendered
+from tests.monitoring_services import Service, running
 
-PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115}
-UNVERIFIED = ssl._create_unverified_context()
 ALL = {"severity": "page", "group": "health", "pool": "chat", "host": "gpu1", "replica": "gpu1/r0"}
-
-
-@dataclass
-class Service:
-    """A program that answers at an address."""
-
-    url: str
-    etc: pathlib.Path
-
-    def ask(self, path: str, body: Any = None, *, user: str = "llmops", password: str = PASSWORD) -> tuple[int, str]:
-        """Return status and text of an answer."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, headers={"Content-Type": "application/json"})
-        token = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=15, context=UNVERIFIED) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def json(self, path: str) -> Any:
-        """Return the content of an answer."""
-        return json.loads(self.ask(path)[1])
-
-
-@contextlib.contextmanager
-def running(part: str, example: Rendered, place: pathlib.Path) -> Iterator[Service]:
-    """Run a part by the flags of its unit, at a free port of loopback, without its cluster."""
-    etc = lay_out(example, place)
-    words = re.findall(r"\S+", re.search(r"ExecStart=((?:.*\\\n)*.*)", example.text(f"{part}.service"))[1])
-    command = [program(pathlib.PurePath(words[0]).name)]
-    port = free_port()
-    flags = [word for word in words[1:] if word != "\\" and not word.startswith("--cluster.")]
-    places = {"/etc/prometheus": str(etc), "/var/lib/prometheus": str(etc)}
-    places |= {f"{address}:{PORTS[part]}": f"127.0.0.1:{port}" for address in ("192.0.2.41", "127.0.0.1")}
-    for written, here in places.items():
-        flags = [flag.replace(written, here) for flag in flags]
-    if part == "alertmanager":
-        flags.append("--cluster.listen-address=")
-        command = [*among_its_files("prometheus-alertmanager"), *command]
-    secured = "tls_server_config" in (etc / "llm-web.yml").read_text() and part != "blackbox"
-    service = Service(f"{'https' if secured else 'http'}://127.0.0.1:{port}", etc)
-    ready = "/-/healthy" if part == "blackbox" else "/-/ready"
-    with serving([*command, *flags], lambda: service.ask(ready)[0] == 200, etc / f"{part}.log", AWAIT_SECONDS):
-        yield service
 
 
 @pytest.fixture(scope="module")

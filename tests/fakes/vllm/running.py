@@ -23,15 +23,15 @@ KEY = "k" * 32
 AWAIT_SECONDS = 15
 
 
-def await_that(condition: Callable[[], Any], what: str) -> Any:
+def await_that(condition: Callable[[], Any], what: str, seconds: float = AWAIT_SECONDS) -> Any:
     """Return the first true answer of the condition; fail when there is none in time."""
-    limit = time.monotonic() + AWAIT_SECONDS
+    limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if value := condition():
                 return value
         time.sleep(0.02)
-    raise AssertionError(f"not within {AWAIT_SECONDS} s: {what}")
+    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 def lay_out(base: pathlib.Path) -> pathlib.Path:
