@@ -61,16 +61,20 @@ class Service:
 
 @contextlib.contextmanager
 def running(
-    part: str, example: Rendered, place: pathlib.Path, addresses: Mapping[str, str] | None = None
+    part: str,
+    example: Rendered,
+    place: pathlib.Path,
+    addresses: Mapping[str, str] | None = None,
+    instead: pathlib.Path | None = None,
 ) -> Iterator[Service]:
-    """Run a part at a free port of loopback.
+    """Run a part at a free port of loopback, Debian 12's program or the one given ``instead``.
 
     ``addresses``: what stands for an address in its flags and files, those of its cluster among them; without it, it
     has no cluster.
     """
     etc = lay_out(example, place)
     words = re.findall(r"\S+", re.search(r"ExecStart=((?:.*\\\n)*.*)", example.text(f"{part}.service"))[1])
-    command = [program(pathlib.PurePath(words[0]).name)]
+    command = [str(instead or program(pathlib.PurePath(words[0]).name))]
     url = f"127.0.0.1:{free_port()}"
     flags = [word for word in words[1:] if word != "\\" and (addresses or not word.startswith("--cluster."))]
     flags = [re.sub(r"(?<=^--web\.listen-address=).*", url, flag) for flag in flags]

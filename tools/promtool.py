@@ -1,6 +1,6 @@
 """Brings promtool into ``.cache/promtool``: Debian 12's 2.42, and the 3.x of Debian's unstable suite.
 
-``python -m tools.promtool`` prints their paths. Packages come by apt's own tools, with a configuration of their own in
+It brings Prometheus itself, too. ``python -m tools.promtool`` prints the paths of promtool. Packages come by apt's own tools, with a configuration of their own in
 that folder: nothing is installed, the machine's lists stay as they are, and signatures are checked as apt always does.
 """
 
@@ -15,8 +15,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".cache" / "promtool"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# The suite, and the package in it that holds the program: since 3.x it is one of its own.
-VERSIONS = {"2.42": ("bookworm", "prometheus"), "3": ("sid", "promtool")}
+# Suites by the version that they have.
+VERSIONS = {"2.42": "bookworm", "3": "sid"}
 
 
 class NoPromtool(Exception):
@@ -24,17 +24,18 @@ class NoPromtool(Exception):
 
 
 @functools.cache
-def ensure(version: str) -> pathlib.Path:
-    """Return the program, fetched unless it is there."""
-    suite, package = VERSIONS[version]
-    program = PLACE / suite / "usr" / "bin" / "promtool"
+def ensure(version: str, name: str = "promtool") -> pathlib.Path:
+    """Return the program of this name, fetched unless it is there."""
+    suite = VERSIONS[version]
+    package = "prometheus" if suite == "bookworm" else name  # since 3.x promtool is a package of its own
+    place = PLACE / suite / package
+    program = place / "usr" / "bin" / name
     if not program.exists():
-        _fetch(suite, package)
+        _fetch(place, suite, package)
     return program
 
 
-def _fetch(suite: str, package: str) -> None:
-    place = PLACE / suite
+def _fetch(place: pathlib.Path, suite: str, package: str) -> None:
     shutil.rmtree(place, ignore_errors=True)
     for folder in ("state/lists/partial", "cache/archives/partial", "unpacked"):
         (place / folder).mkdir(parents=True)

@@ -2,8 +2,8 @@
 
 ``make test-quick`` (``--quick``) is for daily work: less than two minutes on two cores. It leaves out
 
-- tests of the test tools themselves (fake vLLM, load client), of the model store and of two Alertmanagers, half of all
-  time: ``UNHURRIED``;
+- tests of the test tools themselves (fake vLLM, load client), of the model store and of monitoring's rarer forms, half
+  of all time: ``UNHURRIED``;
 - gates that run a tool over the built archive or all documentation, or in environments of their own: ``gates``;
 - the scenarios on real systemd hosts.
 
@@ -25,7 +25,15 @@ QUICK = (LINT, "tests/repo", "tests/unit")
 # Unit tests that wait for most of their time: for servers to start, processes to die, time limits to pass.
 UNHURRIED = tuple(
     f"tests/unit/test_{name}.py"
-    for name in "fake_vllm load_client load_hostile model_hub model_store role_llm_monitoring_pair".split()
+    for name in (
+        "fake_vllm",
+        "load_client",
+        "load_hostile",
+        "model_hub",
+        "model_store",
+        "role_llm_monitoring_native",
+        "role_llm_monitoring_pair",
+    )
 )
 
 

@@ -43,6 +43,7 @@ _INLINE = {"password", "credentials", "bearer_token", "client_secret", "secret_k
 def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what cannot work in the variables of the role llm_monitoring, which ``settings`` hold without prefix."""
     yield from _archives(settings)
+    yield from _native_histograms(settings)
     yield from _ports(settings)
     yield from _pem(settings)
     yield from _listening(settings)
@@ -82,6 +83,25 @@ def _archives(settings: Mapping[str, Any]) -> Iterator[Problem]:
             yield _problem(name, machine, text)
         elif not re.fullmatch(r"[0-9a-f]{64}", str(digests[machine])):
             yield _problem(name, digests[machine], f"is no sha256 for {machine}: give its 64 hexadecimal digits")
+
+
+def _native_histograms(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """An existing Prometheus is not asked for its version here: the role says what it needs."""
+    method, version = settings["prometheus_install_method"], str(settings["prometheus_version"])
+    if not settings["native_histograms"] or method == "none":
+        return
+    if method == "package":
+        text = (
+            "is true and needs Prometheus 3.0 or newer, and packages of the distributions are older (Debian 12: 2.42, "
+            f"Debian 13: 2.53): set {ROLE}_prometheus_install_method: archive, or leave it false"
+        )
+        yield _problem("native_histograms", True, text)
+    elif int(re.match(r"\d*", version)[0] or 0) < 3:
+        text = (
+            f"is true and needs Prometheus 3.0 or newer, and {ROLE}_prometheus_version is {version}: give a newer one "
+            "with its sha256, or leave it false"
+        )
+        yield _problem("native_histograms", True, text)
 
 
 def _ports(settings: Mapping[str, Any]) -> Iterator[Problem]:

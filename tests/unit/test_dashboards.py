@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tests import native_histograms
 from tests.fakes.metrics.fleet import Fleet
 from tools.dashboards import build, source
 
@@ -190,9 +191,16 @@ def test_counters_are_only_seen_as_rates() -> None:
 
 def test_every_series_that_is_asked_for_exists() -> None:
     wanted = {name: where for where, target in targets() for name in names(target["expr"])}
-    known = scraped() | recorded() | {"up", "ALERTS", "probe_success", "probe_duration_seconds"}
+    known = (
+        scraped() | recorded() | native_histograms.NAMES | {"up", "ALERTS", "probe_success", "probe_duration_seconds"}
+    )
     known |= {name for name in wanted if name.startswith("prometheus_")}  # Prometheus' own, of the one that is asked
     assert {name: where for name, where in wanted.items() if name not in known} == {}
+
+
+def test_every_query_finds_native_histograms_too() -> None:
+    lost = {where: native_histograms.only_classic(names(target["expr"])) for where, target in targets()}
+    assert {where: parts for where, parts in lost.items() if parts} == {}
 
 
 def test_series_and_labels_of_vllm_are_those_of_the_real_one() -> None:

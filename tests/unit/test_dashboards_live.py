@@ -30,6 +30,7 @@ class Answers:
     def __init__(self) -> None:
         self.empty: Callable[[str], bool] = lambda expr: False
         self.value = "0.5"
+        self.result: list[dict[str, Any]] = []  # of every query, instead of that series
         self.asked: list[str] = []
         self.address = ""
 
@@ -49,6 +50,7 @@ class Answers:
             else {"value": [1900, self.value]}
         )
         result = [] if self.empty(expr) else [{"metric": labels, **values}]
+        result = self.result or result
         return 200, {"status": "success", "data": {"resultType": "matrix" if over_time else "vector", "result": result}}
 
 
@@ -254,6 +256,25 @@ def test_a_browser_that_writes_nothing_is_told_with_its_words(tmp_path: pathlib.
     program.chmod(0o755)
     with pytest.raises(browser.BrowserError, match=r"wrote no picture \(exit status 3\): no display"):
         browser.picture(str(program), "<p>", 10, 10, tmp_path / "x.png")
+
+
+def test_a_native_histogram_is_drawn_as_its_classic_buckets_would_be(prometheus: Answers) -> None:
+    prometheus.result = [
+        {
+            "metric": {"pool": "chat"},
+            "histograms": [
+                [1000, {"count": "5", "sum": "3", "buckets": [[3, "0", "0.5", "4"], [0, "1", "+Inf", "1"]]}],
+                [1010, {"count": "3", "sum": "2", "buckets": [[0, "0.5", "1", "3"]]}],
+            ],
+        }
+    ]
+    found = Prometheus(prometheus.address).range("increase(h[1m])", 1000, 1010, 10)
+    assert {one.labels["le"]: one.values for one in found} == {
+        "0.5": [(1000, 4), (1010, 0)],
+        "1": [(1000, 4), (1010, 3)],
+        "inf": [(1000, 5), (1010, 3)],
+    }
+    assert {one.labels["pool"] for one in found} == {"chat"}
 
 
 @pytest.mark.parametrize("form", range(5), ids="none sub up average paeth".split())

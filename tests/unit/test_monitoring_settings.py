@@ -43,6 +43,11 @@ def test_an_existing_stack_needs_neither_receivers_nor_passwords():
     assert problems(**none, receivers=[], page_receiver="", ticket_receiver="", grafana_admin_password="") == []
 
 
+@pytest.mark.parametrize("method", ["archive", "none"])
+def test_native_histograms_of_a_new_prometheus_have_no_problem(method):
+    assert problems(native_histograms=True, prometheus_install_method=method) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -76,6 +81,11 @@ def test_an_existing_stack_needs_neither_receivers_nor_passwords():
         ({"retention_days": 0}, ["retention_days is less than a day"]),
         ({"external_labels": {"monitor": "x"}}, ["external_labels.monitor", "another name"]),
         ({"external_labels": {"a-b": "x"}}, ["external_labels.a-b is no name of a label"]),
+        ({"native_histograms": True}, ["native_histograms is true", "3.0 or newer", "install_method: archive"]),
+        (
+            {"native_histograms": True, "prometheus_install_method": "archive", "prometheus_version": "2.53.3"},
+            ["native_histograms is true", "llm_monitoring_prometheus_version is 2.53.3"],
+        ),
         ({"remote_write": [{"url": "https://x", "basic_auth": {"password": "sesame"}}]}, ["password_file"]),
         ({"remote_write": [{"name": "far"}]}, ["remote_write[far] has no url"]),
         ({"secret_files": {"llm-x": "y"}}, ["secret_files.llm-x is no name"]),

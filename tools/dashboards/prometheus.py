@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,7 @@ class Prometheus:
     def range(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         """Return what an expression is worth over time."""
         result = self._ask("query_range", query=expr, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:g}")
-        return [Series(_labels(one), [_sample(value) for value in one["values"]]) for one in result["result"]]
+        return [series for one in result["result"] for series in _over_time(one)]
 
     def label_values(self, label: str, selector: str, start: float, end: float) -> list[str]:
         """Return the values that a label has in the series that a selector finds."""
@@ -65,6 +67,19 @@ class Prometheus:
 def _labels(one: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = one["metric"]
     return found
+
+
+def _over_time(one: dict[str, Any]) -> Iterator[Series]:
+    """Yield a series; for native histograms what their classic buckets would be: below each border, over time."""
+    if "values" in one:
+        yield Series(_labels(one), [_sample(value) for value in one["values"]])
+    seen = [
+        (float(at), [(float(upper), float(count)) for _rule, _lower, upper, count in histogram.get("buckets", [])])
+        for at, histogram in one.get("histograms", [])
+    ]
+    for border in sorted({upper for _at, buckets in seen for upper, _count in buckets}):
+        below = [(at, math.fsum(count for upper, count in buckets if upper <= border)) for at, buckets in seen]
+        yield Series({**_labels(one), "le": f"{border:g}"}, below)
 
 
 def _sample(pair: list[Any]) -> tuple[float, float]:
