@@ -1,7 +1,8 @@
 """Brings promtool into ``.cache/promtool``: Debian 12's 2.42, and the 3.x of Debian's unstable suite.
 
-It brings Prometheus itself, too. ``python -m tools.promtool`` prints the paths of promtool. Packages come by apt's own tools, with a configuration of their own in
-that folder: nothing is installed, the machine's lists stay as they are, and signatures are checked as apt always does.
+It brings Prometheus itself, too. ``python -m tools.promtool`` prints the paths of promtool. Packages come by apt's own
+tools, with a configuration of their own in that folder: nothing is installed, the machine's lists stay as they are, and
+signatures are checked as apt always does.
 """
 
 from __future__ import annotations

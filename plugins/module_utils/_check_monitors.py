@@ -96,7 +96,7 @@ def _native_histograms(settings: Mapping[str, Any]) -> Iterator[Problem]:
             f"Debian 13: 2.53): set {ROLE}_prometheus_install_method: archive, or leave it false"
         )
         yield _problem("native_histograms", True, text)
-    elif int(re.match(r"\d*", version)[0] or 0) < 3:
+    elif re.match(r"[0-2]\.", version):
         text = (
             f"is true and needs Prometheus 3.0 or newer, and {ROLE}_prometheus_version is {version}: give a newer one "
             "with its sha256, or leave it false"
