@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from . import story
 from .fleet import Fleet
 
 CONFIG = """global: {{scrape_interval: {interval}s, evaluation_interval: {interval}s}}
@@ -22,7 +23,10 @@ scrape_configs:
 JOB = """  - job_name: {job}
     honor_labels: {honor}
     file_sd_configs: [{{files: ["{targets}/{job}.json"], refresh_interval: 5s}}]
+    metric_relabel_configs: [{{source_labels: [__name__], regex: .*_created, action: drop}}]
+    {more}
 """
+NATIVE = "convert_classic_histograms_to_nhcb: true"
 OWN_LABELS = ("node", "agent")  # their series say themselves which pool, replica or host they are about
 
 
@@ -35,8 +39,11 @@ def main() -> None:
     parser.add_argument("--prometheus", default="127.0.0.1:9090", help="its address, which it scrapes, too")
     parser.add_argument("--minute", type=float, default=0.0, help="at which minute of the story to begin")
     parser.add_argument("--interval", type=int, default=10, help="seconds between two scrapes")
+    parser.add_argument("--replicas", type=int, help="a large fleet of so many, instead of the five of the pictures")
+    parser.add_argument("--native", action="store_true", help="let a Prometheus 3 keep native histograms")
     options = parser.parse_args()
-    fleet, lock = Fleet(time.time(), options.minute), threading.Lock()
+    pools = story.large(options.replicas) if options.replicas else story.POOLS
+    fleet, lock = Fleet(time.time(), options.minute, pools), threading.Lock()
     fleet.advance(fleet.now + 1)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +79,11 @@ def _config(options: argparse.Namespace, jobs: list[str]) -> str:
     words = {"rules": options.rules.resolve(), "prometheus": options.prometheus, "interval": options.interval}
     text = CONFIG.format(**words, port=options.port)
     targets = options.out.resolve()
-    return text + "".join(JOB.format(job=job, honor=str(job in OWN_LABELS).lower(), targets=targets) for job in jobs)
+    native = {"vllm": NATIVE} if options.native else {}
+    return text + "".join(
+        JOB.format(job=job, honor=str(job in OWN_LABELS).lower(), targets=targets, more=native.get(job, ""))
+        for job in jobs
+    )
 
 
 def _keep(folder: pathlib.Path, fleet: Fleet, port: int) -> None:

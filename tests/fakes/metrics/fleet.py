@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import pathlib
 from typing import Any
 
-from . import story
+from . import story, whole
 from .bag import Bag
 
-_REAL = json.loads((pathlib.Path(__file__).parents[1] / "vllm" / "metrics_0.32.json").read_text())
 PLACES = 24  # requests that a replica serves at once
 BALANCERS = ("lb1", "lb2")
-HOSTS = (*(host for hosts in story.POOLS.values() for host in hosts), *BALANCERS, "mon1")
-PRICES = {"chat-h100": 2.9, "short-a100": 1.6}
+PRICES = {"h100": 2.9, "a100": 1.6}
 SECONDS = ("0.1", "0.25", "0.5", "1", "2.5", "5", "10", "20", "30", "60", "120", "300", "600", "+Inf")
 FIRST_BYTE = ("0.05", "0.1", "0.25", "0.5", "0.75", "1", "2", "5", "10", "30", "60", "+Inf")
 LIMITS = {
@@ -34,11 +30,12 @@ LIMITS = {
 class Fleet:
     """All targets. ``advance`` moves time; ``targets`` are file_sd entries, ``texts`` what each answers."""
 
-    def __init__(self, now: float, minute: float = 0.0) -> None:
-        self.now, self.began = now, now - minute * 60
+    def __init__(self, now: float, minute: float = 0.0, pools: story.Pools = story.POOLS) -> None:
+        self.now, self.began, self.pools = now, now - minute * 60, pools
+        self.hosts = (*(host for hosts in pools.values() for host in hosts), *BALANCERS, "mon1")
         self.bags: dict[tuple[str, str], Bag] = {}
         self.down: set[tuple[str, str]] = set()
-        self.started = dict.fromkeys(HOSTS, now - 86400 * 3)
+        self.started = dict.fromkeys(self.hosts, now - 86400 * 3)
         self.states: dict[str, story.State] = {}
 
     @property
@@ -57,9 +54,9 @@ class Fleet:
 
     def targets(self) -> dict[str, list[dict[str, str]]]:
         """Return job -> labels of its targets."""
-        replicas = [self._labels(pool, host) for pool, hosts in story.POOLS.items() for host in hosts]
+        replicas = [self._labels(pool, host) for pool, hosts in self.pools.items() for host in hosts]
         found = dict.fromkeys(("vllm", "probe_completion", "probe_models"), replicas)
-        found["node"] = [{"host": host} for host in HOSTS]
+        found["node"] = [{"host": host} for host in self.hosts]
         found["gpu"] = [{"host": labels["host"], "gpu_type": labels["gpu_type"]} for labels in replicas]
         for job in ("agent", "balancer_log", "nginx"):
             found[job] = [{"host": host} for host in BALANCERS]
@@ -69,29 +66,34 @@ class Fleet:
         return found
 
     def _labels(self, pool: str, host: str) -> dict[str, str]:
-        model = {"chat-h100": "llama-70b", "short-a100": "qwen-14b"}[pool]
-        version = story.replica(host, pool, self.minute).version
+        model = "llama-70b" if pool == story.ROLLED else "qwen-14b"
+        version = self._state(host, pool).version
         kind = {"gpu_type": pool.partition("-")[2], "region": "eu-west", "provider": "metal"}
         kind["commitment"] = "spot" if host == "gpu5" else "reserved"
         profile = "multi_turn" if pool == "chat-h100" else "streaming"
         about = {"model": model, "model_version": version, "profile": profile, **kind}
         return {"host": host, "replica": f"{host}/r0", "pool": pool, **about}
 
+    def _state(self, host: str, pool: str) -> story.State:
+        return story.replica(host, pool, self.minute, self.pools[pool].index(host))
+
+    def _load(self, pool: str) -> float:
+        return story.load(pool, self.minute, len(self.pools[pool]))
+
     def _bag(self, job: str, target: str) -> Bag:
         return self.bags.setdefault((job, target), Bag())
 
     def _step(self, passed: float) -> None:
         self.now += passed
-        minute = self.minute
-        for pool, hosts in story.POOLS.items():
-            states = {host: story.replica(host, pool, minute) for host in hosts}
+        for pool, hosts in self.pools.items():
+            states = {host: self._state(host, pool) for host in hosts}
             serving = [host for host in hosts if states[host].in_rotation]
-            arrivals = story.load(pool, minute) * passed
+            arrivals = self._load(pool) * passed
             for host in hosts:
                 share = arrivals / len(serving) if host in serving else 0.0
                 self._replica(pool, host, states[host], share, passed)
             self._balancers(pool, states, arrivals, passed)
-        for host in HOSTS:
+        for host in self.hosts:
             self._host(host, passed)
         for balancer in BALANCERS:
             self._balancer(balancer, passed)
@@ -119,7 +121,7 @@ class Fleet:
         bag, labels = self._bag("vllm", host), {"engine": "0", "model_name": self._labels(pool, host)["model"]}
         done = share if state.completes else 0.0
         answer = 260.0 if pool == story.ROLLED else 60.0
-        own = 0.92 + 0.07 * story.POOLS[pool].index(host)  # no two machines are the same
+        own = 0.92 + 0.07 * (self.pools[pool].index(host) % 3)  # no two machines are the same
         pause = 0.021 * state.slow * own
         running = share / passed * answer * pause
         waiting = max(0.0, running - PLACES) * 1.6
@@ -133,7 +135,8 @@ class Fleet:
         bag.set("vllm:num_requests_waiting_by_reason", waiting, **labels, reason="capacity")
         bag.set("vllm:num_requests_waiting_by_reason", 0, **labels, reason="deferred")
         bag.set("vllm:kv_cache_usage_perc", min(0.99, 0.08 + 0.85 * full), **labels)
-        bag.set("vllm:engine_sleep_state", 1, **labels, sleep_state="awake")
+        for asleep in ("awake", "weights_offloaded", "discard_all"):
+            bag.set("vllm:engine_sleep_state", asleep == "awake", **labels, sleep_state=asleep)
         cache = {"cache_dtype": "auto", "block_size": "16", "num_gpu_blocks": "21504"}
         cache |= {"enable_prefix_caching": "True", "gpu_memory_utilization": "0.92"}
         bag.set("vllm:cache_config_info", 1, **labels, **cache)
@@ -177,11 +180,13 @@ class Fleet:
             ("request_generation_tokens", done, answer * 0.8, 0.7),
             ("iteration_tokens_total", done * answer / max(1.0, min(running, PLACES)), max(1.0, running), 0.3),
         ):
-            bag.observe(f"vllm:{name}", _REAL[f"vllm:{name}"]["le"], count, median, spread, **labels)
+            bag.observe(f"vllm:{name}", whole.REAL[f"vllm:{name}"]["le"], count, median, spread, **labels)
+        if "python_info" not in bag.kinds:
+            whole.complete(bag, labels)
 
     def _balancers(self, pool: str, states: dict[str, story.State], arrivals: float, passed: float) -> None:
         broken = arrivals * 0.15 if pool == story.ROLLED and story.within(self.minute, story.BROKEN) else 0.0
-        refused = max(0.0, story.load(pool, self.minute) - 9) * 0.05 * passed if pool == story.ROLLED else 0.0
+        refused = max(0.0, self._load(pool) - 3 * len(states)) * 0.05 * passed if pool == story.ROLLED else 0.0
         answer = 5.6 if pool == story.ROLLED else 1.5
         serving = [host for host, state in states.items() if state.in_rotation]
         for balancer, part in (("lb1", 0.9), ("lb2", 0.1)):
@@ -202,7 +207,7 @@ class Fleet:
                 bag.add("llmops_balancer_client_requests_total", part * arrivals * value, client=client, pool=pool)
             bag.observe("llmops_balancer_request_seconds", SECONDS, part * arrivals, answer, 0.7, pool=pool)
             for host in serving:
-                where = {"pool": pool, "endpoint": f"10.0.0.{HOSTS.index(host) + 11}:8000"}
+                where = {"pool": pool, "endpoint": f"10.0.0.{self.hosts.index(host) + 11}:8000"}
                 count = part * arrivals / len(serving)
                 bag.add("llmops_balancer_responses_total", count, **where, status="200")
                 median = 0.14 * states[host].slow
@@ -318,9 +323,9 @@ class Fleet:
         bag.set("node_memory_MemAvailable_bytes", total * (0.62 - 0.05 * math.sin(self.minute / 5 + len(host))))
         disk = {"device": "/dev/nvme0n1p1", "fstype": "ext4", "mountpoint": "/"}
         bag.set("node_filesystem_size_bytes", 2e12, **disk)
-        bag.set("node_filesystem_avail_bytes", 2e12 * (0.3 + 0.05 * HOSTS.index(host)), **disk)
+        bag.set("node_filesystem_avail_bytes", 2e12 * (0.3 + 0.05 * self.hosts.index(host)), **disk)
         bag.add("node_vmstat_oom_kill", 0)
-        busy = 0.35 + 0.1 * math.sin(self.minute + HOSTS.index(host))
+        busy = 0.35 + 0.1 * math.sin(self.minute + self.hosts.index(host))
         for mode, part in (("user", busy), ("idle", 1 - busy)):
             bag.add("node_cpu_seconds_total", part * passed, cpu="0", mode=mode)
 
@@ -331,14 +336,14 @@ class Fleet:
             path = f"/var/lib/prometheus/node-exporter/{name}"
             self._bag("node", host).set("node_textfile_mtime_seconds", written, file=path)
         prices = self._bag("node", "mon1")
-        for pool, hosts in story.POOLS.items():
+        for pool, hosts in self.pools.items():
             for name, value in LIMITS.items():
                 prices.set(f"llmops_{name}", value, pool=pool)
             for host in hosts:
                 about = self._labels(pool, host)
                 names = ("host", "replica", "pool", "gpu_type", "region", "provider", "commitment")
                 labels: dict[str, Any] = {name: about[name] for name in names}
-                price = PRICES[pool] * 2 * (0.4 if about["commitment"] == "spot" else 1)
+                price = PRICES[about["gpu_type"]] * 2 * (0.4 if about["commitment"] == "spot" else 1)
                 prices.set("llmops_replica_price_usd_per_hour", price, **labels)
                 prices.set("llmops_gpus_expected", 2, host=host)
                 prices.set("llmops_gpu_memory_utilization_target", 0.92, host=host)
@@ -350,8 +355,8 @@ class Fleet:
     def _rollout(self, bag: Bag) -> None:
         labels = {"pool": story.ROLLED, "action": "rollout"}
         began = self.now - (self.minute - story.FIRST_ROLLED) * 60
-        ended = began + story.PER_REPLICA * len(story.POOLS[story.ROLLED]) * 60
-        if story.rollout(self.minute):
+        ended = began + story.PER_REPLICA * len(self.pools[story.ROLLED]) * 60
+        if story.rollout(self.minute, len(self.pools[story.ROLLED])):
             bag.set("llmops_rollout_in_progress", 1, **labels)
             bag.set("llmops_rollout_in_progress_start_timestamp_seconds", began, **labels)
             return
