@@ -1,4 +1,4 @@
-"""The command line of benchmarks on the sandbox's fleets: which measures, on which fleet, and the table of results."""
+"""The command line of benchmarks: which measures, on which of the sandbox's fleets, and the table of results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Measure = Callable[[site.Setting], list[results.Row]]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measures by name, which of them the fakes and real vLLM can be asked, the fakes, and where results stand."""
+    """Measures by name, which of them the fakes and real vLLM can be asked, the fakes, and where results stand.
+
+    ``alone``: those that need no hosts; ``programs`` tells the versions of what they run instead.
+    """
 
     name: str
     about: str
@@ -27,6 +30,8 @@ class Benchmark:
     fake: Fleet
     file: pathlib.Path
     head: str
+    alone: tuple[str, ...] = ()
+    programs: Callable[[], str] = str
 
     def main(self) -> int:
         """Measure what the command line asks for; exit status 1 when something promised does not hold."""
@@ -42,30 +47,38 @@ class Benchmark:
         )
         arguments = parser.parse_args()
         fleet = REAL if arguments.real else self.fake
-        every = self.on_real if arguments.real else self.on_fake
+        every = (*self.alone, *(self.on_real if arguments.real else self.on_fake))
         wanted = every if "all" in arguments.measures else arguments.measures
         if set(wanted) - set(every):
             parser.error(f"on {'real' if arguments.real else 'the fake'} vLLM can be measured: {', '.join(every)}")
-        if not arguments.keep:
+        if not arguments.keep and set(wanted) - set(self.alone):
             site.bring_up(fleet, arguments.form, fresh=True)
         setting, bad = site.Setting(fleet, arguments.short), False
-        title = f"{'fake' if fleet.fake else 'real'}, {site.form()}"
         for name in wanted:
             site.say(name)
             rows = self._measured(name, setting)
             for row in rows:
                 site.say(f"{name}: {row.what}: {row.result}{'' if row.holds is None else f' ({row.holds})'}")
             if not arguments.short:
-                results.write(self.file, self.head, name, title, rows, site.versions())
+                title, versions = self._where(name, fleet)
+                results.write(self.file, self.head, name, title, rows, versions)
             bad = bad or any(row.holds is False for row in rows)
         return int(bad)
 
+    def _where(self, name: str, fleet: Fleet) -> tuple[str, str]:
+        """On what a measure ran: fleet and form, and versions."""
+        if name in self.alone:
+            return "no hosts", self.programs()
+        return f"{'fake' if fleet.fake else 'real'}, {site.form()}", site.versions()
+
     def _measured(self, name: str, setting: site.Setting) -> list[results.Row]:
         try:
-            await_healthy(setting.fleet, 180)
+            if name not in self.alone:
+                await_healthy(setting.fleet, 180)
             return self.measures[name](setting)
         except Exception:  # noqa: BLE001 - the next measure says something, too
             traceback.print_exc()
             return [results.Row("the measure itself", "failed: see its output", holds=False)]
         finally:
-            faults.clear(setting.fleet)
+            if name not in self.alone:
+                faults.clear(setting.fleet)

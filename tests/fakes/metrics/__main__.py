@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.server
 import json
 import pathlib
@@ -54,10 +55,11 @@ def main() -> None:
                     fleet.advance(time.time())
                     _keep(options.out, fleet, options.port)
                 text = fleet.text(job, target)
-            self.send_response(503 if text is None else 200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write((text or "").encode())
+            with contextlib.suppress(ConnectionError):  # a Prometheus that has not waited
+                self.send_response(503 if text is None else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write((text or "").encode())
 
         def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
             """Take alerts as Alertmanager does, and forget them."""
