@@ -17,9 +17,9 @@ from tests.traffic.fleet import FAKE
 FILE = pathlib.Path(__file__).resolve().parent / "RESULTS.md"
 HEAD = """# What monitoring does
 
-Made by `python -m benchmarks.monitoring MEASURE ...`, which replaces the rows of what it measures. On `no hosts`, a real
-Prometheus on this machine reads a fake fleet. `load` is the load average of the machine when the measure ended, with the
-measure's own part.
+Made by `python -m benchmarks.monitoring MEASURE ...`, which replaces the rows of what it measures. On `no hosts`, a
+real Prometheus on this machine reads a fake fleet. `load` is the load average of the machine when the measure ended,
+with the measure's own part.
 """
 
 
