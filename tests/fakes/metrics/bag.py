@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -37,12 +37,19 @@ class Bag:
         lines: list[str] = []
         for name, kind in self.kinds.items():
             lines.append(f"# TYPE {name} {kind}")
-            parts = [f"{name}_bucket", f"{name}_sum", f"{name}_count"] if kind == "histogram" else [name]
-            for part in parts:
-                for labels, value in self.samples[part].items():
-                    pairs = ",".join(f'{label}="{text}"' for label, text in labels)
-                    lines.append(f"{part}{{{pairs}}} {value:.10g}")
+            if kind == "histogram":
+                lines += self._histogram(name)
+            else:
+                lines += [_line(name, labels, value) for labels, value in self.samples[name].items()]
         return "\n".join(lines) + "\n"
+
+    def _histogram(self, name: str) -> Iterator[str]:
+        """Yield the lines of a histogram; those of the same labels stand together, or none is a native one."""
+        for below, value in self.samples[f"{name}_bucket"].items():
+            yield _line(f"{name}_bucket", below, value)
+            if below[-1] == ("le", "+Inf"):
+                for part in ("sum", "count"):
+                    yield _line(f"{name}_{part}", below[:-1], self.samples[f"{name}_{part}"][below[:-1]])
 
     def _series(self, name: str, kind: str) -> dict[Labels, float]:
         self.kinds.setdefault(name, kind)
@@ -51,6 +58,11 @@ class Bag:
     def _grow(self, name: str, value: float, labels: dict[str, str]) -> None:
         series, key = self.samples.setdefault(name, {}), tuple(labels.items())
         series[key] = series.get(key, 0.0) + value
+
+
+def _line(name: str, labels: Labels, value: float) -> str:
+    pairs = ",".join(f'{label}="{text}"' for label, text in labels)
+    return f"{name}{{{pairs}}} {value:.10g}"
 
 
 def _share_below(bound: float, median: float, spread: float) -> float:
