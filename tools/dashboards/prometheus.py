@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import base64
 import json
+import os
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,11 +28,27 @@ class Series:
     values: list[tuple[float, float]]
 
 
-class Prometheus:
-    """One Prometheus, by its address."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where Prometheus is; a login in an option could be read in the list of processes."""
+    known = os.environ.get("PROMETHEUS_URL")
+    address = "its address, with the login that it wants (default: $PROMETHEUS_URL)"
+    parser.add_argument("--prometheus", default=known, required=not known, metavar="URL", help=address)
+    authority = "certificate of the authority that signed its own (default: $LLMOPS_CA)"
+    parser.add_argument("--ca", default=os.environ.get("LLMOPS_CA"), metavar="FILE", help=authority)
 
-    def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
+
+class Prometheus:
+    """One Prometheus, by its address, which may hold a login."""
+
+    def __init__(self, address: str, ca: str | None = None) -> None:
+        """``ca``: the file of the authority that is trusted, where that is none of the system's."""
+        parts = urllib.parse.urlsplit(address)
+        self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        self._headers = {}
+        if parts.username:
+            login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        self._trust = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
 
     def instant(self, expr: str, at: float) -> list[Series]:
         """Return what an expression is worth at a moment."""
@@ -54,7 +74,8 @@ class Prometheus:
         if not address.startswith(("http://", "https://")):
             raise PrometheusError(f"{self.address}: not an address that begins with http:// or https://")
         try:
-            with urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(words)}", timeout=TIMEOUT) as answer:
+            asked = urllib.request.Request(f"{address}?{urllib.parse.urlencode(words)}", headers=self._headers)
+            with urllib.request.urlopen(asked, timeout=TIMEOUT, context=self._trust) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise PrometheusError(f"GET {address}: {_reason(error)}: {words.get('query', words)}") from error
