@@ -52,24 +52,25 @@ class Prometheus:
 
     def instant(self, expr: str, at: float) -> list[Series]:
         """Return what an expression is worth at a moment."""
-        result = self._ask("query", query=expr, time=f"{at:.3f}")
+        result = self.ask("query", query=expr, time=f"{at:.3f}")
         if result["resultType"] == "scalar":
             return [Series({}, [_sample(result["result"])])]
         return [Series(_labels(one), [_sample(one["value"])]) for one in result["result"]]
 
     def range(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         """Return what an expression is worth over time."""
-        result = self._ask("query_range", query=expr, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:g}")
+        result = self.ask("query_range", query=expr, start=f"{start:.3f}", end=f"{end:.3f}", step=f"{step:g}")
         return [Series(_labels(one), [_sample(value) for value in one["values"]]) for one in result["result"]]
 
     def label_values(self, label: str, selector: str, start: float, end: float) -> list[str]:
         """Return the values that a label has in the series that a selector finds."""
-        found: list[str] = self._ask(
+        found: list[str] = self.ask(
             f"label/{urllib.parse.quote(label)}/values", **{"match[]": selector}, start=f"{start:.3f}", end=f"{end:.3f}"
         )
         return found
 
-    def _ask(self, path: str, **words: str) -> Any:
+    def ask(self, path: str, **words: str) -> Any:
+        """Return the data of an answer of its interface; PrometheusError names the address and the reason."""
         address = f"{self.address}/api/v1/{path}"
         if not address.startswith(("http://", "https://")):
             raise PrometheusError(f"{self.address}: not an address that begins with http:// or https://")
