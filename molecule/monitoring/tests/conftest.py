@@ -1,4 +1,4 @@
-"""The watched fleet on real vLLM: under load all the time, with somebody on call, healthy before and after each test."""
+"""The watched fleet on real vLLM: under load all the time, somebody on call, healthy before and after each test."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.traffic.load import under_load  # noqa: E402
 
 HEALTHY_SECONDS = 180  # a real vLLM starts for most of a minute, others beside it
 LOAD = ("--rate", "1.5", "--tokens", "4-24*9,100-200*1", "--words", "5-20", "--timeout", "180")
+IMPATIENT = ("--rate", "0.1", "--tokens", "300-400", "--words", "5-20", "--streamed", "1", "--timeout", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def healthy_before_and_after() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def load() -> Iterator[None]:
     await_healthy(WATCHED_REAL, HEALTHY_SECONDS)
-    with under_load(*LOAD):
+    with under_load(*LOAD), under_load(*IMPATIENT, client="demo"):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Everything that is watched tells something: targets, rules, panels. After the faults, so that those have been seen."""
+"""Everything that is watched tells something: targets, rules, panels. After the faults, so that they were seen."""
 
 from __future__ import annotations
 
