@@ -61,11 +61,11 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "python -m tools.role_readme": (There("tests/repo/test_roles.py", "python -m tools.role_readme"),),
     "python -m tools.docs_pages": (There("tests/repo/test_docs_pages.py", "python -m tools.docs_pages"),),
     "python -m tools.dashboards": (There("tests/unit/test_dashboards.py", "python -m tools.dashboards"),),
-    "python -m tools.dashboards.live --prometheus $PROMETHEUS_URL --wait 6m": (
-        There("tests/unit/test_dashboards_live.py", "live.main()", "--prometheus", "--wait"),
+    "python -m tools.dashboards.live --wait 6m": (
+        There("tests/unit/test_dashboards_live.py", "live.main()", "PROMETHEUS_URL", "--wait"),
     ),
-    "python -m tools.dashboards.preview --prometheus $PROMETHEUS_URL --out previews --range 30m": (
-        There("tests/unit/test_dashboards_live.py", "preview.main()", "--prometheus", "--out"),
+    "python -m tools.dashboards.preview --out previews --range 30m": (
+        There("tests/unit/test_dashboards_live.py", "preview.main()", "PROMETHEUS_URL", "--out"),
         There("tools/dashboards/preview/__main__.py", "--range"),
     ),
     "source .sandbox/env": (There("tools/sandbox/environment.py", 'STATE / "env"', "export "),),

@@ -130,7 +130,11 @@ def plant(repository: Repository) -> None:
     (repository.directory / "files" / "config.json").write_text(json.dumps(config))
     repository.host("gpu6", llmops_model_config="files/config.json", vllm_flags={"max-model-len": 200000})
     repository.host("gpu3", llmops_address="192.0.2.22")
-    more = {"gpu5": {"ansible_host": "192.0.2.25"}, "gpu6": {"ansible_host": "192.0.2.26", "llmops_pool": "long"}}
+    price = {"llmops_price_usd_per_hour": 24}
+    more = {
+        "gpu5": {"ansible_host": "192.0.2.25", **price},
+        "gpu6": {"ansible_host": "192.0.2.26", "llmops_pool": "long", **price},
+    }
     repository.set("hosts.yml", "all", "children", "llm_servers", "hosts", **more)
     entries = [{"name": "a", "gpus": [0], "port": 8000}, {"name": "b", "gpus": [0], "port": 8000}]
     repository.host(
@@ -237,7 +241,15 @@ def test_group_without_hosts(repository: Repository) -> None:
 def test_variable_that_cannot_be_evaluated_is_named_without_its_consequences(repository: Repository) -> None:
     (repository.inventory / "group_vars/all/vault.yml").write_text("---\n{}\n")
     done = repository.check()
-    assert sorted(done.problems) == ["llmops_backend_keys", "llmops_client_keys"], done.text
+    vaulted = [
+        "llm_monitoring_grafana_admin_password",
+        "llm_monitoring_receivers",
+        "llm_monitoring_watchdog_url",
+        "llmops_backend_keys",
+        "llmops_client_keys",
+        "llmops_monitoring_password",
+    ]
+    assert sorted(done.problems) == vaulted, done.text
     assert "vault_llmops_backend_key" in done.problems["llmops_backend_keys"]
 
 

@@ -79,10 +79,15 @@ class Fleet:
         return done.stdout
 
 
-_FAULTS, _ROLLOUT = (ROOT / "molecule" / scenario / "inventory" for scenario in ("faults", "rollout_broken"))
+_FAULTS, _ROLLOUT, _PAGER = (
+    ROOT / "molecule" / scenario / "inventory" for scenario in ("faults", "rollout_broken", "monitoring")
+)
 FAKE = Fleet((_FAULTS,), "chat-fake", ("r0", "r1"), fake=True)
 ROLLED = Fleet((_FAULTS, _ROLLOUT), "chat-fake", ("r0", "r1", "r2"), fake=True)  # r2 are a pool of their own
 REAL = Fleet((INVENTORY,), "chat-tiny", ("r0",), fake=False)
+# The same, with somebody who is woken: tests/traffic/pages.py.
+WATCHED_FAKE = Fleet((_FAULTS, _PAGER), "chat-fake", ("r0", "r1"), fake=True)
+WATCHED_REAL = Fleet((INVENTORY, _PAGER), "chat-tiny", ("r0",), fake=False)
 
 
 def sh(host: str, command: str, check: bool = True, given: str | None = None, timeout: float = 300) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import pathlib
@@ -32,6 +33,7 @@ class Answers:
         self.value = "0.5"
         self.result: list[dict[str, Any]] = []  # of every query, instead of that series
         self.asked: list[str] = []
+        self.logins: list[str | None] = []
         self.address = ""
 
     def reply(self, path: str, words: dict[str, list[str]]) -> tuple[int, dict[str, Any]]:
@@ -60,6 +62,7 @@ def prometheus() -> Iterator[Answers]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
+            answers.logins.append(self.headers.get("Authorization"))
             address = urllib.parse.urlsplit(self.path)
             status, body = answers.reply(address.path, urllib.parse.parse_qs(address.query))
             self.send_response(status)
@@ -134,7 +137,8 @@ def test_a_dead_panel_is_asked_again_until_the_wait_is_over(
     begun = []
     prometheus.empty = lambda expr: not begun
     monkeypatch.setattr(live.time, "sleep", begun.append)
-    monkeypatch.setattr("sys.argv", ["live", "--prometheus", prometheus.address, "--wait", "6m"])
+    monkeypatch.setenv("PROMETHEUS_URL", prometheus.address)
+    monkeypatch.setattr("sys.argv", ["live", "--wait", "6m"])
     assert live.main() == 0
     assert begun == [live.PAUSE]
 
@@ -142,6 +146,14 @@ def test_a_dead_panel_is_asked_again_until_the_wait_is_over(
 def test_an_error_of_prometheus_names_the_reason_and_the_query(prometheus: Answers) -> None:
     with pytest.raises(PrometheusError, match=r"/api/v1/query: parse error: unclosed left parenthesis: broken\("):
         Prometheus(prometheus.address).instant("broken(", 1900)
+
+
+def test_the_login_in_an_address_is_used_and_not_told(prometheus: Answers) -> None:
+    asked = Prometheus(prometheus.address.replace("http://", "http://ops:pa%40ss@"))
+    with pytest.raises(PrometheusError) as refused:
+        asked.instant("broken(", 1900)
+    assert prometheus.logins == [f"Basic {base64.b64encode(b'ops:pa@ss').decode()}"]
+    assert "ss@" not in str(refused.value) and "ops" not in str(refused.value)
 
 
 def test_a_prometheus_that_does_not_answer_is_named() -> None:
@@ -236,7 +248,8 @@ def test_a_picture_is_taken_by_the_browser_and_made_smaller(
         f'#!/bin/sh\nfor word; do case $word in --screenshot=*) cp {sample} "${{word#*=}}";; esac; done\n'
     )
     program.chmod(0o755)
-    words = ["--prometheus", prometheus.address, "--out", str(tmp_path / "out"), "--browser", str(program)]
+    monkeypatch.setenv("PROMETHEUS_URL", prometheus.address)
+    words = ["--out", str(tmp_path / "out"), "--browser", str(program)]
     monkeypatch.setattr("sys.argv", ["preview", *words, "--dashboard", "rollout", "--variable", "pool=chat"])
     assert preview.main() == 0
     assert capsys.readouterr().out == f"{tmp_path}/out/llmops-rollout.png\n"

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 Run = Callable[..., Any]
-VALID = f"""{sys.executable} -c "import sys; sys.exit('broken' in open(sys.argv[1]).read() and 'line 1 is broken')" %s"""
+VALID = (
+    f"""{sys.executable} -c "import sys; sys.exit('broken' in open(sys.argv[1]).read() and 'line 1 is broken')" %s"""
+)
 
 
 def mode(path: pathlib.Path) -> int:
@@ -57,7 +59,9 @@ def test_a_dry_run_foretells_and_writes_nothing(run_module: Run, wish: dict[str,
     assert foreseen["diff"] == done["diff"]
 
 
-def test_one_that_is_not_valid_leaves_all_as_they_were(run_module: Run, wish: dict[str, Any], etc: pathlib.Path) -> None:
+def test_one_that_is_not_valid_leaves_all_as_they_were(
+    run_module: Run, wish: dict[str, Any], etc: pathlib.Path
+) -> None:
     run_module("host_files", wish)
     wish["files"][1]["content"] = "ü: 3\n"
     wish["files"][0]["content"] = "broken\n"

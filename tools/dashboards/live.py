@@ -1,4 +1,4 @@
-"""``python -m tools.dashboards.live --prometheus URL``: does every panel of every dashboard return data?
+"""``python -m tools.dashboards.live``: does every panel of every dashboard return data?
 
 Variables are resolved as Grafana does, with All chosen. A panel is alive when each of its queries returns a value: now,
 if it shows what is now, else at any time in the range. One that needs an exporter that is not there (``needs`` in its
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from . import build
 from .panels import NOW
-from .prometheus import Prometheus, PrometheusError
+from .prometheus import Prometheus, PrometheusError, add_options
 from .source import NAMES, Panel, dashboard
 from .variables import Span, fill, resolve, seconds
 
@@ -74,7 +74,7 @@ def check(names: Sequence[str], options: argparse.Namespace) -> list[Finding]:
     """Return what is found of each panel now."""
     length, now = seconds(options.range), time.time()
     span = Span(now - length, now, max(1.0, length / STEPS), seconds(options.scrape_interval))
-    return [one for name in names for one in findings(name, Prometheus(options.prometheus), span)]
+    return [one for name in names for one in findings(name, Prometheus(options.prometheus, options.ca), span)]
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--prometheus", required=True, metavar="URL")
+    add_options(parser)
     parser.add_argument("--dashboard", choices=NAMES, help="only this one")
     parser.add_argument("--range", default="15m", help="how far back to look, such as 15m (default)")
     parser.add_argument("--wait", default="0s", help="how long to ask again while a panel is dead, such as 6m")

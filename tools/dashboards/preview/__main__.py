@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from .. import build
-from ..prometheus import Prometheus, PrometheusError
+from ..prometheus import Prometheus, PrometheusError, add_options
 from ..source import NAMES, dashboard
 from ..variables import Span, resolve, seconds
 from . import browser, data, page, shrink
@@ -39,7 +39,7 @@ def draw(
 def main() -> int:
     """Draw the dashboards that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m tools.dashboards.preview", description=__doc__)
-    parser.add_argument("--prometheus", required=True, metavar="URL")
+    add_options(parser)
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR")
     parser.add_argument("--dashboard", choices=NAMES, action="append", help="only this one; may be given again")
     parser.add_argument("--range", default="30m", help="how far back to look, such as 15m (default 30m)")
@@ -58,9 +58,9 @@ def main() -> int:
     span = Span(end - length, end, step, seconds(options.scrape_interval))
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        program = options.browser or browser.find()
+        program, asked = options.browser or browser.find(), Prometheus(options.prometheus, options.ca)
         for name in options.dashboard or NAMES:
-            print(draw(name, Prometheus(options.prometheus), span, chosen, program, options.out))
+            print(draw(name, asked, span, chosen, program, options.out))
     except (PrometheusError, LookupError, browser.BrowserError) as error:
         print(error, file=sys.stderr)
         return 1
