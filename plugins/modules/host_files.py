@@ -31,7 +31,7 @@ options:
         description: Group to which it belongs; without it, it stays with which it is.
         type: str
       mode:
-        description: Permissions, as in M(ansible.builtin.file).
+        description: Permissions, such as V(0755) in quotes.
         type: raw
   files:
     description: Files with their content. The directory of each must be there, or be one of O(directories).
@@ -57,7 +57,7 @@ options:
         description: Group to which it belongs; O(group) unless given.
         type: str
       mode:
-        description: Permissions, as in M(ansible.builtin.file); O(mode) unless given.
+        description: Permissions, such as V(0640) in quotes; O(mode) unless given.
         type: raw
       validate:
         description:
