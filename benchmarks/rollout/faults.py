@@ -52,11 +52,13 @@ def broken(setting: Setting) -> list[Row]:
 def killed(setting: Setting) -> list[Row]:
     """SIGKILL to the controller at random moments; the next run finishes what it began."""
     turns = (2 if setting.short else 20) if setting.fleet.fake else 3
+    # of the fakes the pool of three, whose client is another one: a turn lasts as long as all of them take
+    pool, client = ({"llmops_rollout_pools": ["short-fake"]}, "demo") if setting.fleet.fake else ({}, "load")
     dice, red, left, bad, requests = random.Random(1), 0, 0, 0, 0
     for turn in range(turns):
-        variables = {**_QUICK, **another(setting)}
+        variables = {**_QUICK, **another(setting), **pool}
         moment = dice.uniform(0, 90 if setting.fleet.fake else 240)
-        with under_load(*_load(setting)) as loads:
+        with under_load(*_load(setting), client=client) as loads:
             with rollout.running(setting.fleet, variables) as run:
                 await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 300)
                 time.sleep(moment)
