@@ -30,6 +30,7 @@ class Benchmark:
     fake: Fleet
     file: pathlib.Path
     head: str
+    real: Fleet = REAL
     alone: tuple[str, ...] = ()
     programs: Callable[[], str] = str
 
@@ -46,7 +47,7 @@ class Benchmark:
             "--short", action="store_true", help="a fraction of the time, to try the measures themselves"
         )
         arguments = parser.parse_args()
-        fleet = REAL if arguments.real else self.fake
+        fleet = self.real if arguments.real else self.fake
         every = (*self.alone, *(self.on_real if arguments.real else self.on_fake))
         wanted = every if "all" in arguments.measures else arguments.measures
         if set(wanted) - set(every):

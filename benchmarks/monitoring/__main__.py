@@ -8,44 +8,38 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from dataclasses import dataclass
 
 from benchmarks import command
-from benchmarks.monitoring import programs, rules, spend
-from tests.traffic.fleet import FAKE
+from benchmarks.monitoring import pages, programs, rules, spend, steady
+from tests.traffic.fleet import WATCHED_FAKE, WATCHED_REAL
 
 FILE = pathlib.Path(__file__).resolve().parent / "RESULTS.md"
 HEAD = """# What monitoring does
 
 Made by `python -m benchmarks.monitoring MEASURE ...`, which replaces the rows of what it measures. On `no hosts`, a
-real Prometheus on this machine reads a fake fleet. `load` is the load average of the machine when the measure ended,
-with the measure's own part.
+real Prometheus on this machine reads a fake fleet; otherwise all hosts are containers on one machine, and who is woken
+is a file on one of them. `load` is the load average of the machine when the measure ended, with the measure's own part.
 """
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What measures, and whether it needs the sandbox's hosts."""
-
-    measure: command.Measure
-    hosts: bool
-
-
 MEASURES = {
-    "rules": Measure(rules.measure, hosts=False),
-    "spend": Measure(spend.measure, hosts=False),
+    "rules": rules.measure,
+    "spend": spend.measure,
+    "pages": pages.every,
+    "times": pages.times,
+    "target": steady.target,
+    "series": steady.series,
+    "hour": steady.hour,
 }
-ON_HOSTS = tuple(name for name, one in MEASURES.items() if one.hosts)
 BENCHMARK = command.Benchmark(
     name="monitoring",
     about=__doc__,
-    measures={name: one.measure for name, one in MEASURES.items()},
-    on_fake=ON_HOSTS,
-    on_real=ON_HOSTS,
-    fake=FAKE,
+    measures=MEASURES,
+    on_fake=("pages", "times", "target", "hour"),
+    on_real=("times", "target", "series", "hour"),
+    fake=WATCHED_FAKE,
+    real=WATCHED_REAL,
     file=FILE,
     head=HEAD,
-    alone=tuple(name for name, one in MEASURES.items() if not one.hosts),
+    alone=("rules", "spend"),
     programs=programs.versions,
 )
 
