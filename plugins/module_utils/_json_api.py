@@ -20,6 +20,13 @@ from ._vllm_api import printable
 
 LONGEST_ANSWER = 64 * 1024 * 1024
 
+# Options of a module that asks such a service; documented by the fragment ``llmops.vllm.login``.
+LOGIN_SPEC: dict[str, Any] = {
+    "username": {"type": "str", "default": ""},
+    "password": {"type": "str", "default": "", "no_log": True},
+    "ca_path": {"type": "path"},
+}
+
 Query = Sequence[tuple[str, str]]
 
 

@@ -69,24 +69,12 @@ options:
         RV(reached) is false.
     type: bool
     default: true
-  username:
-    description: User name, where Alertmanager asks for one.
-    type: str
-    default: ""
-  password:
-    description: Its password.
-    type: str
-    default: ""
-  ca_path:
-    description:
-      - File with the certificate of the authority that signed those of the Alertmanagers. Without it the authorities
-        that the system trusts.
-    type: path
   timeout:
     description: Seconds that each Alertmanager has to answer.
     type: float
     default: 5
 extends_documentation_fragment:
+  - llmops.vllm.login
   - llmops.vllm.attributes
 attributes:
   idempotent:
@@ -152,7 +140,7 @@ import datetime
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._alert_silence import Matcher, NotReached, Wish, bring_about
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import ApiError, JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._json_api import LOGIN_SPEC, ApiError, JsonApi
 
 MATCHER = {
     "name": {"type": "str", "required": True},
@@ -168,9 +156,7 @@ SPEC = {
     "comment": {"type": "str", "default": "set by llmops.vllm"},
     "duration": {"type": "int", "default": 7200},
     "required": {"type": "bool", "default": True},
-    "username": {"type": "str", "default": ""},
-    "password": {"type": "str", "default": "", "no_log": True},
-    "ca_path": {"type": "path"},
+    **LOGIN_SPEC,
     "timeout": {"type": "float", "default": 5.0},
 }
 

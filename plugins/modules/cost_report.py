@@ -37,24 +37,12 @@ options:
     description: How many days the period has, 1 to 366. Has no effect with O(from).
     type: int
     default: 30
-  username:
-    description: User name, where Prometheus asks for one.
-    type: str
-    default: ""
-  password:
-    description: Its password.
-    type: str
-    default: ""
-  ca_path:
-    description:
-      - File with the certificate of the authority that signed that of Prometheus. Without it the authorities that the
-        system trusts.
-    type: path
   timeout:
     description: Seconds that Prometheus has for each of its answers.
     type: float
     default: 60
 extends_documentation_fragment:
+  - llmops.vllm.login
   - llmops.vllm.attributes.info
 author:
   - llmops.vllm maintainers (@llmops)
@@ -158,7 +146,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._cost_period import pe
 from ansible_collections.llmops.vllm.plugins.module_utils._cost_report import report
 from ansible_collections.llmops.vllm.plugins.module_utils._cost_table import lines
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._json_api import LOGIN_SPEC, JsonApi
 from ansible_collections.llmops.vllm.plugins.module_utils._prometheus import Prometheus
 
 SPEC = {
@@ -166,9 +154,7 @@ SPEC = {
     "from": {"type": "str", "default": ""},
     "to": {"type": "str", "default": ""},
     "days": {"type": "int", "default": 30},
-    "username": {"type": "str", "default": ""},
-    "password": {"type": "str", "default": "", "no_log": True},
-    "ca_path": {"type": "path"},
+    **LOGIN_SPEC,
     "timeout": {"type": "float", "default": 60.0},
 }
 
