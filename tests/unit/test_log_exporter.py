@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from tests import debian_programs, exporters_role, log_exporter
 from tests.fakes.vllm.running import await_that
@@ -352,11 +351,9 @@ def test_a_new_program_is_read_without_forgetting_what_was_counted(lua: Exporter
 
 def checker() -> str:
     """The command with which the role checks the program, for the mtail of the tests."""
-    tasks = yaml.safe_load((exporters_role.ROLE / "tasks" / "configure_log.yml").read_text())
-    (task,) = [task for task in tasks if "ansible.builtin.template" in task]
     mtail = str(debian_programs.program("mtail", "mtail"))
-    command: str = task["ansible.builtin.template"]["validate"]
-    return command.replace("{{ __llm_exporters_it.program }}", mtail)
+    command: str = exporters_role.VARS["__llm_exporters_mtail_checker"]
+    return command.replace("PROGRAM", mtail)
 
 
 @pytest.mark.parametrize(
