@@ -61,7 +61,10 @@ class Pager:
 
     def await_end(self, name: str, since: float, seconds: float, path: str = "/page") -> None:
         """Wait until it is told that this alert is over."""
-        over = lambda: any(one.name == name and one.status == "resolved" for one in self.came(since, path))  # noqa: E731
+
+        def over() -> bool:
+            return any(one.name == name and one.status == "resolved" for one in self.came(since, path))
+
         await_that(over, f"{name} is over, as {path} is told", seconds)
 
 
