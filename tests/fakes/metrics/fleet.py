@@ -30,9 +30,9 @@ LIMITS = {
 class Fleet:
     """All targets. ``advance`` moves time; ``targets`` are file_sd entries, ``texts`` what each answers."""
 
-    def __init__(self, now: float, minute: float = 0.0, pools: story.Pools = story.POOLS) -> None:
-        self.now, self.began, self.pools = now, now - minute * 60, pools
-        self.hosts = (*(host for hosts in pools.values() for host in hosts), *BALANCERS, "mon1")
+    def __init__(self, now: float, minute: float = 0.0, pools: story.Pools | None = None) -> None:
+        self.now, self.began, self.pools = now, now - minute * 60, pools or story.POOLS
+        self.hosts = (*(host for hosts in self.pools.values() for host in hosts), *BALANCERS, "mon1")
         self.bags: dict[tuple[str, str], Bag] = {}
         self.down: set[tuple[str, str]] = set()
         self.started = dict.fromkeys(self.hosts, now - 86400 * 3)
