@@ -88,13 +88,13 @@ def test_access_log_names_client_pool_and_replica_but_no_key(client: Client, bal
 
 
 @pytest.mark.parametrize("balancer", BALANCERS)
-def test_only_tls_agent_and_loopback_listen(balancer: str) -> None:
+def test_only_tls_listens_to_the_world(balancer: str) -> None:
     rows = [line.split()[3] for line in host(balancer).check_output("ss -Hltn").splitlines()]
     outside = {row for row in rows if not row.startswith(("127.", "[::1]"))}
-    ports = {row.rsplit(":", 1)[1] for row in outside}
-    assert ports <= {"443", "22", "9177"}, rows
-    # the agent's port is on the private address alone
-    assert [row for row in outside if row.endswith(":9177")] == [f"{ADDRESS[balancer]}:9177"]
+    # agent and exporters have the private address alone
+    private = {f"{ADDRESS[balancer]}:{port}" for port in (9177, 9100, 9113, 3903)}
+    assert private <= outside
+    assert {row.rsplit(":", 1)[1] for row in outside - private} <= {"443", "22"}, rows
 
 
 @pytest.mark.parametrize("balancer", BALANCERS)
