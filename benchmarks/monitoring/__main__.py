@@ -21,7 +21,8 @@ real Prometheus on this machine reads a fake fleet; otherwise all hosts are cont
 is a file on one of them. `load` is the load average of the machine when the measure ended, with the measure's own part.
 """
 MEASURES = {
-    "rules": rules.measure,
+    "rules": rules.classic,
+    "rules_native": rules.native,
     "spend": spend.measure,
     "pages": pages.every,
     "times": pages.times,
@@ -39,7 +40,7 @@ BENCHMARK = command.Benchmark(
     real=WATCHED_REAL,
     file=FILE,
     head=HEAD,
-    alone=("rules", "spend"),
+    alone=("rules", "rules_native", "spend"),
     programs=programs.versions,
 )
 

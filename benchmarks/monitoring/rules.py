@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from tools.dashboards.prometheus import Prometheus
 from tools.rules import source
 
 REPLICAS = 100
-LEARN_SECONDS, MEASURE_SECONDS = 200, 660  # until every name is there; two evaluations of the slowest groups
+LEARN_SECONDS, MEASURE_SECONDS = 200, 420  # until every name is there; until the slowest groups were evaluated
 READ_SECONDS = 5
 MOST_SECONDS = 1.0
 MOST_SERIES = {programs.CLASSIC: 420, programs.NATIVE: 110}
@@ -42,6 +41,7 @@ _ASKED = (
     'process_resident_memory_bytes{job="prometheus"}',
     "sum(prometheus_rule_group_iterations_missed_total)",
     "sum(prometheus_rule_evaluation_failures_total)",
+    'rate(process_cpu_seconds_total{job="prometheus"}[5m])',
     'avg(avg_over_time(up{job="vllm"}[5m]))',
 )
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -59,9 +59,14 @@ class Reading:
         return sum(self.groups.values())
 
 
-def measure(setting: site.Setting) -> list[Row]:
-    """Both forms of histograms, one after the other."""
-    return [row for version in FORMS for row in _measured(version, setting.short)]
+def classic(setting: site.Setting) -> list[Row]:
+    """As the role installs it by default."""
+    return _measured(programs.CLASSIC, setting.short)
+
+
+def native(setting: site.Setting) -> list[Row]:
+    """With native histograms, in a Prometheus 3."""
+    return _measured(programs.NATIVE, setting.short)
 
 
 def _measured(version: str, short: bool) -> list[Row]:
@@ -77,22 +82,22 @@ def _measured(version: str, short: bool) -> list[Row]:
             programs.backfill(data, past)
             with programs.prometheus(version, config, data, port) as url:
                 readings = list(_readings(url, 60 if short else MEASURE_SECONDS))
-                series, whole, memory, missed, failed, answered = (
+                series, whole, memory, missed, failed, cpu, answered = (
                     Prometheus(url).instant(expression, time.time())[0].values[0][1] for expression in _ASKED
                 )
     if answered < 0.95:
         raise RuntimeError(f"only {answered:.0%} of all scrapes were answered: this machine has too much else to do")
-    worst = max(readings, key=lambda one: one.total)
-    slowest = max(worst.groups, key=lambda name: worst.groups[name])
+    readings.sort(key=lambda one: one.total)
+    usual = readings[len(readings) // 2]
+    slowest = max(usual.groups, key=lambda name: usual.groups[name])
     form = FORMS[version]
     return [
         Row(
             f"{form}: all {len(source.all_rules())} rules once, {REPLICAS} replicas in 5 pools",
-            f"{statistics.median(one.total for one in readings):.2f} s, at worst {worst.total:.2f} s, of which "
-            f"{slowest} {worst.groups[slowest]:.2f} s; {missed:.0f} evaluations missed, {failed:.0f} "
-            "failed",
+            f"{usual.total:.2f} s (median of {len(readings)} readings; {readings[-1].total:.2f} s at most), of which "
+            f"{slowest} {usual.groups[slowest]:.2f} s; {missed:.0f} evaluations missed, {failed:.0f} failed",
             f"<= {MOST_SECONDS:g} s",
-            worst.total <= MOST_SECONDS and missed == failed == 0,
+            usual.total <= MOST_SECONDS and missed == failed == 0,
         ),
         Row(
             f"{form}: series of a replica",
@@ -100,7 +105,7 @@ def _measured(version: str, short: bool) -> list[Row]:
             f"<= {MOST_SERIES[version]}",
             series <= MOST_SERIES[version],
         ),
-        Row(f"{form}: Prometheus", f"{whole:,.0f} series, {memory / 2**20:.0f} MiB resident"),
+        Row(f"{form}: Prometheus", f"{whole:,.0f} series, {memory / 2**20:.0f} MiB resident, {cpu:.0%} of a core"),
     ]
 
 
