@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import FINISHED, CanaryError, Counts
+from ansible_collections.llmops.vllm.plugins.module_utils._comparison import (
+    NOT_COMPARED,
+    NOT_WORSE,
+    WORSE,
+    Check,
+    Verdict,
+    check_limits,
+    rounded,
+)
 
-WORSE, NOT_WORSE, SCARCE, NOT_COMPARED = "worse", "not_worse", "not_enough_traffic", "not_compared"  # of a check
+SCARCE = "not_enough_traffic"  # the result of a check
 _CHANCE = 4.0  # standard deviations beyond which a difference in length is no chance
 _SHIFT = 0.2  # share of answers, or of prompt tokens, whose change is worth a note
 
@@ -29,10 +38,7 @@ class Limits:
     output_length: float = 20.0  # tokens of an answer, in either direction
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            least = 1 if one.name in ("samples", "ratio") else 0
-            if getattr(self, one.name) < least:
-                raise CanaryError(f"{one.name} is {getattr(self, one.name):g}, needed is {least} or more")
+        check_limits(self, CanaryError, {"samples": 1, "ratio": 1})
 
 
 @dataclass(frozen=True)
@@ -71,53 +77,16 @@ class Side:
             "one_token_requests": int(c.one_token),
             "answered": int(c.answered),
             "errors": int(c.errors),
-            "error_percent": _rounded(_mean(100 * c.errors, c.answered), 3),
+            "error_percent": rounded(_mean(100 * c.errors, c.answered), 3),
             "refused": int(c.refused),
-            "ttft": _rounded(ttft(c)),
-            "queue": _rounded(_mean(c.queue_sum, c.queue_count)),
-            "itl": _rounded(_mean(c.itl_sum, c.itl_count)),
-            "prompt_tokens": _rounded(_mean(c.prompt_sum, c.prompt_count), 1),
-            "output_tokens": _rounded(output(c), 1),
-            "cached_percent": _rounded(_mean(100 * c.cache_hits, c.cache_queries), 1),
+            "ttft": rounded(ttft(c)),
+            "queue": rounded(_mean(c.queue_sum, c.queue_count)),
+            "itl": rounded(_mean(c.itl_sum, c.itl_count)),
+            "prompt_tokens": rounded(_mean(c.prompt_sum, c.prompt_count), 1),
+            "output_tokens": rounded(output(c), 1),
+            "cached_percent": rounded(_mean(100 * c.cache_hits, c.cache_queries), 1),
             "finished": {reason: int(getattr(c, reason)) for reason in FINISHED},
         }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison."""
-
-    name: str
-    result: str
-    new: float | None
-    old: float | None
-    samples_new: int
-    samples_old: int
-    words: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All comparisons, and what follows from them."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def verdict(self) -> str:
-        """Worse when anything is; not worse only when everything could be compared."""
-        results = [check.result for check in self.checks]
-        return WORSE if WORSE in results else SCARCE if SCARCE in results else NOT_WORSE
-
-    @property
-    def words(self) -> str:
-        """One line: the figures that decide, with their sample sizes."""
-        told = dict.fromkeys(check.words for check in self.checks if check.result == self.verdict)
-        first = {WORSE: "worse", SCARCE: "not enough traffic", NOT_WORSE: "not worse"}[self.verdict]
-        return f"{first}: {'; '.join(told)}"
-
-    def result(self) -> list[dict[str, Any]]:
-        """As the module returns the comparisons."""
-        return [{**asdict(check), "new": _rounded(check.new), "old": _rounded(check.old)} for check in self.checks]
 
 
 def judge(new: Side, old: Side, limits: Limits) -> Verdict:
@@ -131,8 +100,8 @@ def judge(new: Side, old: Side, limits: Limits) -> Verdict:
     if max(n.one_token - n.started, o.one_token - o.started) > 0 and latency[0].result != SCARCE:
         words = f"first tokens of {n.started:.0f} requests among {n.one_token:.0f} probes for one token at the new and "
         words += f"{o.started:.0f} among {o.one_token:.0f} at the old, more than probes are needed"
-        latency[0] = Check(**{**asdict(latency[0]), "result": SCARCE, "words": words})
-    return Verdict((*latency, errors(new, old, limits), _output(new, old, limits)))
+        latency[0] = replace(latency[0], result=SCARCE, words=words)
+    return Verdict((*latency, errors(new, old, limits), _output(new, old, limits)), SCARCE)
 
 
 def errors(new: Side, old: Side, limits: Limits) -> Check:
@@ -249,10 +218,6 @@ def _itl_samples(counts: Counts) -> float:
 
 def _mean(value: float, count: float) -> float | None:
     return value / count if count > 0 else None
-
-
-def _rounded(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _times(new: float, old: float) -> str:

@@ -11,19 +11,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._canary import (
-    NOT_COMPARED,
     SCARCE,
-    WORSE,
     Limits,
     Model,
     Side,
-    Verdict,
     errors,
     judge,
     notes,
 )
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import CanaryError, counts_from, number
 from ansible_collections.llmops.vllm.plugins.module_utils._canary_watch import Watched, look, side
+from ansible_collections.llmops.vllm.plugins.module_utils._comparison import NOT_COMPARED, WORSE, Verdict
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
 
 VERSION = 1  # of what is handed from call to call

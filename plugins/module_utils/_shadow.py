@@ -8,14 +8,22 @@ from __future__ import annotations
 import collections
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.llmops.vllm.plugins.module_utils._comparison import (
+    NOT_COMPARED,
+    NOT_WORSE,
+    WORSE,
+    Check,
+    Verdict,
+    check_limits,
+    rounded,
+)
 from ansible_collections.llmops.vllm.plugins.module_utils._completion import Answer, Outcome
 from ansible_collections.llmops.vllm.plugins.module_utils._shadow_mix import ShadowError
 
-WORSE, NOT_WORSE, SCARCE = "worse", "not_worse", "not_enough_samples"  # of a check, and of all
-TOLD = "told"  # a comparison that decides nothing, such as that of the answers of two models
+SCARCE = "not_enough_samples"  # the result of a check
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,7 @@ class Limits:
     common_prefix: float = 0.2  # share, 0 to 1
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            least = 1 if one.name in ("samples", "ratio") else 0
-            if getattr(self, one.name) < least:
-                raise ShadowError(f"{one.name} is {getattr(self, one.name):g}, needed is {least} or more")
+        check_limits(self, ShadowError, {"samples": 1, "ratio": 1})
         if self.common_prefix > 1:
             raise ShadowError(f"common_prefix is {self.common_prefix:g}, needed is a share from 0 to 1")
 
@@ -52,44 +57,6 @@ class Pair:
         return isinstance(self.new, Answer) and isinstance(self.old, Answer)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One comparison; ``words`` has the figures and the sample sizes."""
-
-    name: str
-    result: str
-    new: float | None
-    old: float | None
-    samples_new: int
-    samples_old: int
-    words: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All comparisons, and what follows from them."""
-
-    checks: tuple[Check, ...]
-    needed: int  # samples
-
-    @property
-    def verdict(self) -> str:
-        """Worse when anything is; not worse only when everything could be compared."""
-        results = [check.result for check in self.checks]
-        return WORSE if WORSE in results else SCARCE if SCARCE in results else NOT_WORSE
-
-    @property
-    def words(self) -> str:
-        """One line: the figures that decide, with their sample sizes."""
-        told = "; ".join(check.words for check in self.checks if check.result == self.verdict)
-        needed = f"; needed are {self.needed}" if self.verdict == SCARCE else ""
-        return f"{self.verdict.replace('_', ' ')}: {told}{needed}"
-
-    def result(self) -> list[dict[str, Any]]:
-        """As the module returns the comparisons."""
-        return [{**asdict(check), "new": _rounded(check.new), "old": _rounded(check.old)} for check in self.checks]
-
-
 def judge(pairs: Sequence[Pair], same_model: bool, limits: Limits) -> Verdict:
     """Compares errors, latencies, reasons why answers ended, and the answers; those only of the same model."""
     both = _answered(pairs)
@@ -97,7 +64,7 @@ def judge(pairs: Sequence[Pair], same_model: bool, limits: Limits) -> Verdict:
     checks.append(_latency("itl", both, lambda answer: answer.itl, limits.itl_seconds, limits))
     checks.append(_finish(both, same_model, limits))
     checks.append(_divergence(both, same_model, limits))
-    return Verdict(tuple(checks), limits.samples)
+    return Verdict(tuple(checks), SCARCE, limits.samples)
 
 
 Both = Sequence[tuple[Answer, Answer]]
@@ -145,14 +112,15 @@ def _finish(both: Both, same_model: bool, limits: Limits) -> Check:
     new, old = (
         100 * sum(pair[side].finish_reason == "stop" for pair in both) / len(both) if both else 0.0 for side in (0, 1)
     )
-    result = _result(abs(new - old) > limits.finish_points, len(both), limits) if same_model else TOLD
+    result = _result(abs(new - old) > limits.finish_points, len(both), limits) if same_model else NOT_COMPARED
     text = f"answers that ended by themselves {new:.0f} % against {old:.0f} % (of {len(both)} each)"
     return Check("finish_reasons", result, new, old, len(both), len(both), text)
 
 
 def _divergence(both: Both, same_model: bool, limits: Limits) -> Check:
     differ, mean = _differing(both)
-    result = _result(mean is not None and mean < limits.common_prefix, len(both), limits) if same_model else TOLD
+    parted = mean is not None and mean < limits.common_prefix
+    result = _result(parted, len(both), limits) if same_model else NOT_COMPARED
     text = f"{differ} of {len(both)} greedy answers differ, common prefix {mean or 0:.2f} of their length in the mean"
     return Check("common_prefix", result, mean, None, len(both), len(both), text)
 
@@ -165,7 +133,7 @@ def _differing(both: Both) -> tuple[int, float | None]:
 def divergence(pairs: Sequence[Pair]) -> dict[str, Any]:
     """How many answers differ, and the mean share of them that is the same from the start."""
     differ, mean = _differing(_answered(pairs))
-    return {"differ": differ, "common_prefix": _rounded(mean)}
+    return {"differ": differ, "common_prefix": rounded(mean)}
 
 
 def common_prefix(left: str, right: str) -> float:
@@ -186,8 +154,8 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "errors": len(outcomes) - len(answers),
         **_spread("ttft", [answer.ttft for answer in answers]),
         **_spread("itl", itl),
-        "prompt_tokens": _rounded(statistics.mean([answer.prompt_tokens for answer in answers]) if answers else None),
-        "output_tokens": _rounded(statistics.mean([answer.tokens for answer in answers]) if answers else None),
+        "prompt_tokens": rounded(statistics.mean([answer.prompt_tokens for answer in answers]) if answers else None),
+        "output_tokens": rounded(statistics.mean([answer.tokens for answer in answers]) if answers else None),
         "finished": dict(collections.Counter(answer.finish_reason for answer in answers)),
     }
 
@@ -195,8 +163,4 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)] if ordered else None
-    return {f"{name}_p50": _rounded(statistics.median(ordered) if ordered else None), f"{name}_p95": _rounded(high)}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    return {f"{name}_p50": rounded(statistics.median(ordered) if ordered else None), f"{name}_p95": rounded(high)}

@@ -12,15 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._comparison import Verdict
 from ansible_collections.llmops.vllm.plugins.module_utils._completion import HOPELESS, Answer, Outcome, Question, ask
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow import (
-    Limits,
-    Pair,
-    Verdict,
-    divergence,
-    figures,
-    judge,
-)
+from ansible_collections.llmops.vllm.plugins.module_utils._shadow import Limits, Pair, divergence, figures, judge
 from ansible_collections.llmops.vllm.plugins.module_utils._shadow_mix import Kind, ShadowError, clipped, draw, text_of
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import (
     ApiError,

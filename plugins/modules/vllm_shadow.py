@@ -187,7 +187,7 @@ checks:
       description: What was compared.
       type: str
     result:
-      description: One of V(not_worse), V(worse), V(not_enough_samples); V(told) for what decides nothing.
+      description: One of V(not_worse), V(worse), V(not_enough_samples); V(not_compared) for what decides nothing.
       type: str
     new:
       description: The candidate's figure; seconds, percent, or the share of the common prefix.
@@ -254,8 +254,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils import _shadow_mix
+from ansible_collections.llmops.vllm.plugins.module_utils._comparison import WORSE
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow import WORSE, Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._shadow import Limits
 from ansible_collections.llmops.vllm.plugins.module_utils._shadow_run import Bounds, run
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
 

@@ -79,7 +79,7 @@ def test_errors_decide_though_samples_are_few():
 def test_answers_of_another_model_are_told_and_decide_nothing():
     judged = verdict(pairs(new={"text": "!", "finish": "stop"}), same_model=False)
     assert judged.verdict == "not_worse"
-    assert results(judged)["common_prefix"] == results(judged)["finish_reasons"] == "told"
+    assert results(judged)["common_prefix"] == results(judged)["finish_reasons"] == "not_compared"
 
 
 def test_a_few_that_were_held_up_decide_nothing():
