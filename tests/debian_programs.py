@@ -1,9 +1,8 @@
-"""Programs out of Debian packages for tests, unpacked below ``.cache``: nothing is installed on this machine."""
+"""Debian's programs for tests, this machine's own or out of their packages, and running them."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import pathlib
 import shutil
 import subprocess
@@ -13,39 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-PLACE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "debian"
+from tools import debian_packages
 
 
 def program(package: str, name: str) -> pathlib.Path:
     """Return this machine's program, or that of the package; skips the test, with the reason, where there is none."""
     if found := shutil.which(name):
         return pathlib.Path(found)
-    place = PLACE / package
-    reason = _fetch(package, place)
-    if reason:
-        pytest.skip(f"Debian's {package} cannot be had here: {reason}")
-    return place / "usr" / "bin" / name
-
-
-@functools.cache
-def _fetch(package: str, place: pathlib.Path) -> str:
-    """Return why the package is not there; empty when it is."""
-    if place.is_dir():
-        return ""
-    trial = place.with_name(f"{package}.new")
-    shutil.rmtree(trial, ignore_errors=True)
-    trial.mkdir(parents=True)
     try:
-        subprocess.run(["apt-get", "-qq", "download", package], cwd=trial, check=True, capture_output=True, timeout=120)
-        archive = next(trial.glob("*.deb"))
-        subprocess.run(["dpkg", "-x", archive.name, "."], cwd=trial, check=True, capture_output=True, timeout=120)
-        archive.unlink()
-    except subprocess.CalledProcessError as error:
-        return str(error.stderr.decode().strip() or error)
-    except (OSError, StopIteration, subprocess.TimeoutExpired) as error:
-        return str(error) or "apt-get brought nothing"
-    trial.rename(place)
-    return ""
+        return debian_packages.unpacked(package) / "usr" / "bin" / name
+    except debian_packages.NoPackage as reason:
+        pytest.skip(f"Debian's {package} cannot be had here: {reason}")
 
 
 def among_its_files(package: str) -> list[str]:

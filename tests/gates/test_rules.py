@@ -15,6 +15,7 @@ import pytest
 
 from tests.rules.cases import Case, all_cases, failures
 from tools import promtool
+from tools.debian_packages import NoPackage
 from tools.rules.source import TARGET, dumped
 
 RUNBOOKS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "runbooks"
@@ -29,7 +30,7 @@ def version(request: pytest.FixtureRequest) -> str:
 def program(version: str) -> pathlib.Path:
     try:
         return promtool.ensure(version)
-    except promtool.NoPromtool as problem:
+    except NoPackage as problem:
         pytest.skip(f"promtool {version}: {problem}")
 
 

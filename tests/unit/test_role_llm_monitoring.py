@@ -11,6 +11,7 @@ import yaml
 
 from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, program
 from tools import promtool
+from tools.debian_packages import NoPackage
 
 INSTALLED = ("plain", "secured")
 
@@ -40,7 +41,7 @@ def test_promtool_accepts_prometheus_yml(host):
 def test_promtool_of_prometheus_3_accepts_prometheus_yml(examples, tmp_path, example):
     try:
         tool = promtool.ensure("3")
-    except promtool.NoPromtool as reason:
+    except NoPackage as reason:
         pytest.skip(str(reason))
     config = lay_out(examples[example], tmp_path) / "prometheus.yml"
     done = subprocess.run([tool, "check", "config", str(config)], check=False, capture_output=True, text=True)

@@ -13,6 +13,7 @@ from tests.fakes.vllm.running import Fake, await_that
 from tests.monitoring_role import Rendered
 from tests.monitoring_services import running
 from tools import promtool
+from tools.debian_packages import NoPackage
 
 
 def test_native_histograms_are_one_series_each_and_rules_read_them(
@@ -20,7 +21,7 @@ def test_native_histograms_are_one_series_each_and_rules_read_them(
 ):
     try:
         prometheus_3 = promtool.ensure("3", "prometheus")
-    except promtool.NoPromtool as reason:
+    except NoPackage as reason:
         pytest.skip(str(reason))
     replica = start()
     assert [replica.complete()[0] for _number in range(3)] == [200] * 3
