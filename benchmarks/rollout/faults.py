@@ -57,7 +57,7 @@ def killed(setting: Setting) -> list[Row]:
     dice, red, left, bad, requests = random.Random(1), 0, 0, 0, 0
     for turn in range(turns):
         variables = {**_QUICK, **another(setting), **pool}
-        moment = dice.uniform(0, 90 if setting.fleet.fake else 240)
+        moment = dice.uniform(0, 75 if setting.fleet.fake else 240)
         with under_load(*_load(setting), client=client) as loads:
             with rollout.running(setting.fleet, variables) as run:
                 await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 300)

@@ -16,6 +16,7 @@ from tests.traffic.fleet import Replica, await_healthy, await_that, sh
 from tests.traffic.load import Result, under_load
 
 _QUIET_SECONDS = 60  # before, for the percentile that those during are compared with
+_SOAK_SECONDS = 45  # on probation, and after it: of nine replicas that is long enough for >= 20,000 requests
 _DEFAULT_UNIT = "[Service]\nKillMode=control-group\nTimeoutStopSec=90\n"  # systemd's own
 
 
@@ -56,9 +57,9 @@ def measure(setting: Setting) -> list[Row]:
     wanted = 20000 if setting.fleet.fake else 1000
     given = {
         **another(setting),
-        "llmops_rollout_canary": {"soak": 10 if setting.short else 60, **limits(setting)},
+        "llmops_rollout_canary": {"soak": 10 if setting.short else _SOAK_SECONDS, **limits(setting)},
         "llmops_rollout_shadow": {"requests": 60, **limits(setting)},
-        "llmops_rollout_burn_in": 10 if setting.short else 75,
+        "llmops_rollout_burn_in": 10 if setting.short else _SOAK_SECONDS,
     }
     before = rollout.releases(setting.fleet)
     with ExitStack() as stack:
