@@ -1,66 +1,59 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a replica can hold its model, as far as the model's ``config.json`` tells without a host.
+"""Whether a replica can hold its model, as far as the model's ``config.json`` and the name of the GPUs tell.
 
-Only what is certain to fail is a problem; how much fits beyond that is measured on the host. Formulas: vLLM 0.32,
-``ModelConfig`` and ``get_kv_cache_spec``; the rule for KV bytes gave vLLM's own figures for two shapes.
+Only what is certain to fail is a problem (``_capacity_fit`` says what is certain); how much fits beyond that is
+measured on the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from . import _flags
-from ._errors import LlmopsError
+from . import _capacity_kv as kv
+from . import _gpu_tiers
+from ._capacity_change import Gpus, changes
+from ._capacity_fit import FAILS, Fit, Model, fit, sizes
+from ._capacity_flags import Flags, flags, tokens
+from ._capacity_shape import CapacityError, shape
 from ._problem import Problem
 
-# Ways to stretch the context that multiply what config.json says; the others state the stretched length itself.
-_STRETCHING = ("linear", "dynamic", "yarn")
-# Signs of models in which layers have no attention, or attend to a part: no simple formula holds.
-_NOT_ALL_LAYERS_ATTEND_TO_ALL = (
-    "sliding_window",
-    "layer_types",
-    "layers_block_type",
-    "hybrid_override_pattern",
-    "attn_layer_period",
-    "attn_layer_indices",
-    "block_configs",
-    "attention_chunk_size",
-)
-_BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
+_NAMED_CHANGES = 2  # of those that would help; the module vllm_capacity_info tells them all
 
 
-class CapacityError(LlmopsError):
-    """The model's config cannot be understood."""
-
-
-def problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+def problems(
+    replica: Mapping[str, Any], config: Mapping[str, Any], gpu_type: str = "", host_gpus: int = 0
+) -> Iterator[Problem]:
     """Yield what cannot work for a replica with its ``settings`` (see ``_vllm_settings``) and the model's config.
 
+    ``gpu_type`` is what ``llmops_gpu_type`` says: where it names no tier, nothing that follows from memory is judged.
     Raises CapacityError where the config is not of the shape that models have.
     """
     if "hf-overrides" in replica["settings"]:
         return  # any figure of the config may be another one then
     try:
-        yield from list(_problems(replica, config))
-    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise CapacityError(f"the config.json of {replica['model_name']} cannot be understood ({error!r})") from error
+        yield from list(_problems(replica, config, _gpu_tiers.named(gpu_type), host_gpus))
+    except CapacityError as error:
+        raise CapacityError(f"{replica['model_name']}: {error}") from error
 
 
-def _problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(
+    replica: Mapping[str, Any], config: Mapping[str, Any], tier: _gpu_tiers.Tier | None, host_gpus: int
+) -> Iterator[Problem]:
     host, name, settings = replica["host"], replica["name"], replica["settings"]
-    model = config.get("text_config") or config  # models that also see or hear keep the language part there
-    size = int(replica["tensor_parallel_size"])
-    heads = model.get("num_attention_heads")
-    if heads and heads % size:
+    model, size = Model(shape(config)), int(replica["tensor_parallel_size"])
+    heads = model.shape.heads
+    works = heads % size == 0
+    if not works:
         yield Problem(
             host, "vllm_tensor_parallel_size", str(size),
             f"is {size} for replica {name}, and the {heads} attention heads of {replica['model_name']} cannot be "
-            f"divided by it: set one of {', '.join(str(n) for n in (1, 2, 4, 8, 16) if heads % n == 0)}",
+            f"divided by it: set one of {', '.join(str(n) for n in sizes(model.shape))}",
         )  # fmt: skip
-    longest = context_tokens(model)
+    longest = model.shape.context
     length = tokens(settings.get("max-model-len"))
     stretched = str(replica["environment"].get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0")) not in ("0", "", "false")
     if longest and length and length > longest and not stretched:
@@ -69,54 +62,51 @@ def _problems(replica: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator
             f"is {settings['max-model-len']} for replica {name}, and {replica['model_name']} takes {longest} tokens: "
             f"set {longest} or less",
         )  # fmt: skip
-    cache = tokens(settings.get("kv-cache-memory-bytes"))
-    divided = any(settings.get(flag, 1) != 1 for flag in ("pipeline-parallel-size", "decode-context-parallel-size"))
-    cache_dtype = str(settings.get("kv-cache-dtype", "auto"))
-    per_token = None if divided else kv_bytes_per_token(model, size, cache_dtype)
-    needed = length or longest
-    if cache and per_token and needed and cache // per_token < needed:
+        works = False
+    if "decode-context-parallel-size" in settings:
+        return  # it divides the cache in ways of its own
+    wanted = flags(settings, size, tier.memory if tier else 0, tier is not None and tier.generation == "ampere")
+    if not replica["gpus"]:  # a share of the host's memory, in other blocks
+        tier = None
+    if wanted.dtype == "bfloat16" and tier and not tier.computes("bfloat16"):
+        text = f"is bfloat16 for replica {name}, in which GPUs of the tier {tier.name} do not compute: set float16"
+        yield Problem(host, "vllm_flags.dtype", "bfloat16", text)
+    of_cache = list(_cache_memory(replica, model, wanted))
+    yield from of_cache
+    if tier and works and not of_cache:
+        yield from _memory(replica, model, wanted, Gpus(tier.memory, max(host_gpus, wanted.gpus), tier))
+
+
+def _cache_memory(replica: Mapping[str, Any], model: Model, wanted: Flags) -> Iterator[Problem]:
+    """The cache that was asked for holds one request, whatever the GPU."""
+    length = wanted.length or model.shape.default_context
+    each = kv.kv_bytes_per_token(model.shape, wanted.cache)
+    needed = kv.request_bytes(model.shape, wanted.cache, length) if length else None
+    if wanted.cache_memory and each and needed and needed > wanted.cache_memory:
+        given = replica["settings"]["kv-cache-memory-bytes"]
         yield Problem(
-            host, "vllm_flags.kv-cache-memory-bytes", str(settings["kv-cache-memory-bytes"]),
-            f"is {settings['kv-cache-memory-bytes']} for replica {name}, which holds {cache // per_token} tokens of "
-            f"{replica['model_name']}, less than one request of {needed}: set {needed * per_token} or more, or a "
-            "smaller max-model-len",
+            replica["host"], "vllm_flags.kv-cache-memory-bytes", str(given),
+            f"is {given} for replica {replica['name']}, which holds {wanted.cache_memory // each} tokens of "
+            f"{replica['model_name']}, less than one request of {length}: set {needed} or more, or a smaller "
+            "max-model-len",
         )  # fmt: skip
 
 
-def context_tokens(model: Mapping[str, Any]) -> int | None:
-    """Return the longest context in tokens, or None where the config does not tell it."""
-    longest = model.get("max_position_embeddings")
-    if not isinstance(longest, int):
-        return None
-    rope = model.get("rope_parameters") or model.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type"))
-    if kind not in _STRETCHING:
-        return longest
-    return int(rope.get("original_max_position_embeddings", longest) * float(rope.get("factor", 1)))
+def _memory(replica: Mapping[str, Any], model: Model, wanted: Flags, gpus: Gpus) -> Iterator[Problem]:
+    found = fit(model, wanted, gpus.memory)
+    if found.verdict != FAILS or gpus.tier is None:
+        return
+    helping = [change.words for change in islice(changes(model, wanted, gpus), _NAMED_CHANGES)]
+    variable, value = _blamed(found, wanted)
+    yield Problem(
+        replica["host"], variable, value,
+        f"is {value} for replica {replica['name']}, and {replica['model_name']} does not fit {wanted.gpus} x "
+        f"{gpus.tier.name}: {found.reason}: {', or '.join(helping) or 'serve a smaller model'}",
+    )  # fmt: skip
 
 
-def kv_bytes_per_token(model: Mapping[str, Any], tensor_parallel_size: int, cache_dtype: str = "auto") -> int | None:
-    """Return the bytes of KV cache that a token takes on each GPU, or None where no simple formula holds.
-
-    Attention with grouped heads: ``2 x layers x max(1, kv_heads / TP) x head_dim x bytes``; latent attention:
-    ``layers x (kv_lora_rank + qk_rope_head_dim) x bytes``, on every GPU the whole. Sliding windows hold less.
-    """
-    layers, heads = model.get("num_hidden_layers"), model.get("num_attention_heads")
-    if not layers or not heads or any(model.get(key) for key in _NOT_ALL_LAYERS_ATTEND_TO_ALL):
-        return None
-    width = 1 if cache_dtype.startswith("fp8") else _BYTES.get(str(model.get("dtype") or model.get("torch_dtype")))
-    if width is None or cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):
-        return None
-    if model.get("kv_lora_rank"):
-        return int(layers) * (int(model["kv_lora_rank"]) + int(model.get("qk_rope_head_dim", 0))) * width
-    kv_heads = int(model.get("num_key_value_heads") or heads)
-    head_dim = int(model.get("head_dim") or model["hidden_size"] // heads)
-    return 2 * int(layers) * max(1, kv_heads // tensor_parallel_size) * head_dim * width
-
-
-def tokens(value: Any) -> int | None:
-    """Return the number that a flag of vLLM means (``8192``, ``8k`` = 8000, ``8K`` = 8192), or None."""
-    try:
-        return None if isinstance(value, bool) else _flags.size(str(value).strip())
-    except ValueError:
-        return None
+def _blamed(found: Fit, wanted: Flags) -> tuple[str, str]:
+    """Return the variable that a person thinks of first: the length where weights fit, else the number of GPUs."""
+    if found.weights is not None and found.weights < found.budget and wanted.length:
+        return "vllm_flags.max-model-len", str(wanted.length)
+    return "vllm_tensor_parallel_size", str(wanted.tensor_parallel_size)

@@ -27,6 +27,7 @@ from . import (
     _fleet,
 )
 from ._balancer import members
+from ._capacity_shape import CapacityError
 from ._fleet_report import Report, findings
 from ._problem import Problem
 from ._vllm_settings import addresses, settings
@@ -239,8 +240,10 @@ def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
     elif config is not None:
         environment = _fleet.setting(variables, "vllm_environment", {})
         try:
-            yield from _check_capacity.problems(settings([replica], flags=flags, environment=environment)[0], config)
-        except _check_capacity.CapacityError as error:
+            planned = settings([replica], flags=flags, environment=environment)[0]
+            kind = str(_fleet.setting(variables, "llmops_gpu_type", ""))
+            yield from _check_capacity.problems(planned, config, kind, _fleet.number(variables, "vllm_gpus"))
+        except CapacityError as error:
             sound.not_understood.append(f"whether {replica['model_name']} fits: {error}")
 
 

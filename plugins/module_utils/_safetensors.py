@@ -78,3 +78,8 @@ def _read_json(path: pathlib.Path) -> Any:
         raise ModelError(f"{path}: not there: this is no model directory, or not a whole one") from error
     except (ValueError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}): copy it again") from error
+
+
+def shards(index: pathlib.Path) -> set[str]:
+    """Return the names of the files that an index names; raise ModelError where it maps no weights to files."""
+    return _shards(index)

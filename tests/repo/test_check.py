@@ -126,7 +126,8 @@ def plant(repository: Repository) -> None:
     repository.set("group_vars/chat_h100/pool.yml", "vllm_flags", **pool)
     repository.set("group_vars/short_a100/pool.yml", vllm_restart_second=5)
     repository.set("group_vars/short_a100/pool.yml", "vllm_flags", **{"swap-space": 4})
-    config = {"max_position_embeddings": 131072, "num_attention_heads": 64}
+    config = {"max_position_embeddings": 131072, "num_attention_heads": 64, "num_hidden_layers": 80}
+    config["hidden_size"] = 8192
     (repository.directory / "files" / "config.json").write_text(json.dumps(config))
     repository.host("gpu6", llmops_model_config="files/config.json", vllm_flags={"max-model-len": 200000})
     repository.host("gpu3", llmops_address="192.0.2.22")

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from ansible_collections.llmops.vllm.plugins.module_utils import (
     _check_balancer,
-    _check_capacity,
     _check_keys,
     _check_variables,
     _fleet,
@@ -20,6 +19,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils import (
 )
 from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import Report, findings
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
+
+from tests.model_shapes import LLAMA_8B
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.timezone.utc)
@@ -234,19 +235,19 @@ def test_profile_of_an_entry_is_named_there() -> None:
 @pytest.mark.parametrize(
     ("flags", "environment"),
     [
-        ({"max-model-len": 131072, "hf-overrides": {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}}, {}),
-        ({"max-model-len": 131072}, {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}),
+        ({"max-model-len": 262144, "hf-overrides": {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}}, {}),
+        ({"max-model-len": 262144}, {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}),
     ],
 )
 def test_context_that_is_stretched_on_purpose(flags: dict[str, Any], environment: dict[str, str]) -> None:
     server = {**SERVER, "vllm_flags": flags, "vllm_environment": environment}
-    found = checked({"gpu1": server}, {"lb1": BALANCER}, model_config=lambda replica: CONFIG)
+    found = checked({"gpu1": server}, {"lb1": BALANCER}, model_config=lambda replica: LLAMA_8B)
     assert found.ok, found.lines()
 
 
 @pytest.mark.parametrize("change", [{"num_attention_heads": "64"}, {"text_config": [1]}, {"rope_scaling": "yarn"}])
 def test_config_of_another_shape_is_not_checked_and_said_so(change: dict[str, Any]) -> None:
-    config = {**CONFIG, **change}
+    config = {**LLAMA_8B, **change}
     server = {**SERVER, "vllm_flags": {"max-model-len": 4096}}
     found = checked({"gpu1": server}, {"lb1": BALANCER}, model_config=lambda replica: config)
     assert found.ok, found.lines()
@@ -314,49 +315,6 @@ def test_type_of_a_secret_is_told_without_the_secret() -> None:
     found = list(_check_variables.Judge(specs()).types("lb1", {"llm_balancer_client_keys": "sk-secret"}))
     assert len(found) == 1
     assert "sk-secret" not in json.dumps([found[0].value, found[0].message])
-
-
-CONFIG = {
-    "num_hidden_layers": 16,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "head_dim": 64,
-    "torch_dtype": "bfloat16",
-    "max_position_embeddings": 8192,
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "size", "cache", "expected"),
-    [
-        ({}, 1, "auto", 16384),  # as vLLM 0.32 reported for this shape
-        ({"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 32}, 1, "auto", 512),  # likewise
-        ({}, 2, "auto", 8192),
-        ({"num_key_value_heads": 1}, 4, "auto", 4096),  # heads are copied, not divided, below one
-        ({}, 1, "fp8", 8192),
-        ({"num_hidden_layers": 61, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 8, "auto", 70272),  # DeepSeek-V3
-        ({"sliding_window": 4096}, 1, "auto", None),
-        ({"torch_dtype": "int4"}, 1, "auto", None),
-    ],
-)
-def test_kv_bytes_per_token(change: dict[str, Any], size: int, cache: str, expected: int | None) -> None:
-    assert _check_capacity.kv_bytes_per_token({**CONFIG, **change}, size, cache) == expected
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({}, 8192),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 8192),
-        (
-            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
-            131072,
-        ),
-        ({"max_position_embeddings": None}, None),
-    ],
-)
-def test_longest_context(change: dict[str, Any], expected: int | None) -> None:
-    assert _check_capacity.context_tokens({**CONFIG, **change}) == expected
 
 
 def test_defaults_are_those_of_the_roles() -> None:

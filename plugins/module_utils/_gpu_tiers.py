@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds of GPUs that replicas run on, as data: memory, bandwidth, generation, what they compute with, prices.
+
+Memory is what ``nvidia-smi`` reports as ``memory.total``, which is what vLLM's share is taken of within 1 %: the CUDA
+runtime reports a little less (79.19 of 79.65 GiB on an H100), never more. Sources: T4, L4, L40S, A10, A100 and H100
+from modal-labs/modal-client#2797, B200 from NVIDIA/TensorRT-LLM#10278; the others from listings that are common
+knowledge and were not seen by us: NVIDIA's data sheets give the same within 2 %. MIG slices and vGPUs are no tiers.
+Bandwidths are those of NVIDIA's data sheets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MIB = 1024**2
+
+# By generation, what its matrix units compute with. 8-bit weights also run on Ampere and older, and 4-bit ones on all:
+# kernels unpack them to 16 bits (Marlin), which saves memory and no arithmetic.
+COMPUTES: dict[str, tuple[str, ...]] = {
+    "pascal": ("float16",),
+    "volta": ("float16",),
+    "turing": ("float16", "int8"),
+    "ampere": ("float16", "bfloat16", "int8"),
+    "ada": ("float16", "bfloat16", "int8", "fp8"),
+    "hopper": ("float16", "bfloat16", "int8", "fp8"),
+    "blackwell": ("float16", "bfloat16", "int8", "fp8", "fp4"),
+}
+
+# About what one GPU cost by the hour on demand, rounded from public lists of that year: examples that only make a
+# first table readable. Offers differ by a factor of three; llmops_price_usd_per_hour of the hosts wins.
+PRICES_OF = "2025"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One kind of GPU. ``names`` are what ``nvidia-smi`` reports, ``bandwidth`` is in bytes per second."""
+
+    name: str
+    generation: str
+    memory: int
+    bandwidth: int
+    nvlink: bool
+    usd_per_hour: float
+    names: tuple[str, ...]
+
+    def computes(self, dtype: str) -> bool:
+        """Tell whether its matrix units compute with this type."""
+        return dtype in COMPUTES[self.generation]
+
+
+def _tier(
+    name: str, generation: str, mib: int, gb_per_second: int, nvlink: bool, usd_per_hour: float, *names: str
+) -> Tier:
+    return Tier(name, generation, mib * _MIB, gb_per_second * 10**9, nvlink, usd_per_hour, names)
+
+
+# In the order of memory: the first on which something fits is the smallest.
+TIERS: dict[str, Tier] = {
+    tier.name: tier
+    for tier in (
+        _tier("t4", "turing", 15360, 320, False, 0.35, "Tesla T4", "NVIDIA T4"),
+        _tier("a10", "ampere", 23028, 600, False, 0.75, "NVIDIA A10", "NVIDIA A10G"),
+        _tier("l4", "ada", 23034, 300, False, 0.45, "NVIDIA L4"),
+        _tier("a100-40gb", "ampere", 40960, 1555, True, 1.29, "NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+        _tier("l40s", "ada", 46068, 864, False, 0.86, "NVIDIA L40S"),
+        _tier("rtx-6000-ada", "ada", 49140, 960, False, 0.77, "NVIDIA RTX 6000 Ada Generation"),
+        _tier("h100-80gb", "hopper", 81559, 3350, True, 2.69, "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
+        _tier("a100-80gb", "ampere", 81920, 2039, True, 1.39, "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+        _tier("h100-nvl-94gb", "hopper", 95830, 3900, True, 2.79, "NVIDIA H100 NVL"),
+        _tier("gh200", "hopper", 97871, 4000, True, 1.99, "NVIDIA GH200 480GB"),
+        _tier(
+            "rtx-pro-6000",
+            "blackwell",
+            97887,
+            1597,
+            False,
+            1.79,
+            "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+            "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+        ),  # fmt: skip
+        _tier("h200-141gb", "hopper", 143771, 4800, True, 3.59, "NVIDIA H200", "NVIDIA H200 NVL"),
+        _tier("b200-180gb", "blackwell", 183359, 7700, True, 5.98, "NVIDIA B200"),
+        _tier("b300", "blackwell", 275040, 8000, True, 6.99, "NVIDIA B300 SXM6 AC"),
+    )
+}
+
+
+def named(name: str) -> Tier | None:
+    """Return the tier of this name; a short one (``h200``) is good where it means one tier alone, unlike ``a100``."""
+    wanted = str(name).strip().lower().replace("_", "-")
+    found = [tier for tier in TIERS.values() if tier.name == wanted or tier.name.startswith(f"{wanted}-")]
+    return found[0] if wanted and len(found) == 1 else None
+
+
+def of_device(device: str) -> Tier | None:
+    """Return the tier of a GPU by the name that ``nvidia-smi`` reports for it."""
+    return next((tier for tier in TIERS.values() if device.strip() in tier.names), None)
