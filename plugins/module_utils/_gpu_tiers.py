@@ -7,7 +7,7 @@ Memory is what ``nvidia-smi`` reports as ``memory.total``, which is what vLLM's 
 runtime reports a little less (79.19 of 79.65 GiB on an H100), never more. Sources: T4, L4, L40S, A10, A100 and H100
 from modal-labs/modal-client#2797, B200 from NVIDIA/TensorRT-LLM#10278; the others from listings that are common
 knowledge and were not seen by us: NVIDIA's data sheets give the same within 2 %. MIG slices and vGPUs are no tiers.
-Bandwidths are those of NVIDIA's data sheets.
+Bandwidths and dense 16-bit operations are those of NVIDIA's data sheets.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ PRICES_OF = "2025"
 
 @dataclass(frozen=True)
 class Tier:
-    """One kind of GPU. ``names`` are what ``nvidia-smi`` reports, ``bandwidth`` is in bytes per second."""
+    """One kind of GPU: bytes, bytes per second, dense 16-bit operations per second; ``names`` as nvidia-smi has."""
 
     name: str
     generation: str
     memory: int
     bandwidth: int
+    flops: int
     nvlink: bool
     usd_per_hour: float
     names: tuple[str, ...]
@@ -51,38 +52,31 @@ class Tier:
 
 
 def _tier(
-    name: str, generation: str, mib: int, gb_per_second: int, nvlink: bool, usd_per_hour: float, *names: str
+    name: str, generation: str, mib: int, gb: int, tera: int, nvlink: bool, usd_per_hour: float, *names: str
 ) -> Tier:
-    return Tier(name, generation, mib * _MIB, gb_per_second * 10**9, nvlink, usd_per_hour, names)
+    return Tier(name, generation, mib * _MIB, gb * 10**9, tera * 10**12, nvlink, usd_per_hour, names)
 
+
+_RTX_PRO_6000 = tuple(f"NVIDIA RTX PRO 6000 Blackwell {kind} Edition" for kind in ("Server", "Workstation"))
 
 # In the order of memory: the first on which something fits is the smallest.
 TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
-        _tier("t4", "turing", 15360, 320, False, 0.35, "Tesla T4", "NVIDIA T4"),
-        _tier("a10", "ampere", 23028, 600, False, 0.75, "NVIDIA A10", "NVIDIA A10G"),
-        _tier("l4", "ada", 23034, 300, False, 0.45, "NVIDIA L4"),
-        _tier("a100-40gb", "ampere", 40960, 1555, True, 1.29, "NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
-        _tier("l40s", "ada", 46068, 864, False, 0.86, "NVIDIA L40S"),
-        _tier("rtx-6000-ada", "ada", 49140, 960, False, 0.77, "NVIDIA RTX 6000 Ada Generation"),
-        _tier("h100-80gb", "hopper", 81559, 3350, True, 2.69, "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
-        _tier("a100-80gb", "ampere", 81920, 2039, True, 1.39, "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
-        _tier("h100-nvl-94gb", "hopper", 95830, 3900, True, 2.79, "NVIDIA H100 NVL"),
-        _tier("gh200", "hopper", 97871, 4000, True, 1.99, "NVIDIA GH200 480GB"),
-        _tier(
-            "rtx-pro-6000",
-            "blackwell",
-            97887,
-            1597,
-            False,
-            1.79,
-            "NVIDIA RTX PRO 6000 Blackwell Server Edition",
-            "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
-        ),  # fmt: skip
-        _tier("h200-141gb", "hopper", 143771, 4800, True, 3.59, "NVIDIA H200", "NVIDIA H200 NVL"),
-        _tier("b200-180gb", "blackwell", 183359, 7700, True, 5.98, "NVIDIA B200"),
-        _tier("b300", "blackwell", 275040, 8000, True, 6.99, "NVIDIA B300 SXM6 AC"),
+        _tier("t4", "turing", 15360, 320, 65, False, 0.35, "Tesla T4", "NVIDIA T4"),
+        _tier("a10", "ampere", 23028, 600, 125, False, 0.75, "NVIDIA A10", "NVIDIA A10G"),
+        _tier("l4", "ada", 23034, 300, 121, False, 0.45, "NVIDIA L4"),
+        _tier("a100-40gb", "ampere", 40960, 1555, 312, True, 1.29, "NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+        _tier("l40s", "ada", 46068, 864, 362, False, 0.86, "NVIDIA L40S"),
+        _tier("rtx-6000-ada", "ada", 49140, 960, 364, False, 0.77, "NVIDIA RTX 6000 Ada Generation"),
+        _tier("h100-80gb", "hopper", 81559, 3350, 989, True, 2.69, "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
+        _tier("a100-80gb", "ampere", 81920, 2039, 312, True, 1.39, "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+        _tier("h100-nvl-94gb", "hopper", 95830, 3900, 835, True, 2.79, "NVIDIA H100 NVL"),
+        _tier("gh200", "hopper", 97871, 4000, 989, True, 1.99, "NVIDIA GH200 480GB"),
+        _tier("rtx-pro-6000", "blackwell", 97887, 1597, 503, False, 1.79, *_RTX_PRO_6000),
+        _tier("h200-141gb", "hopper", 143771, 4800, 989, True, 3.59, "NVIDIA H200", "NVIDIA H200 NVL"),
+        _tier("b200-180gb", "blackwell", 183359, 7700, 2250, True, 5.98, "NVIDIA B200"),
+        _tier("b300", "blackwell", 275040, 8000, 2250, True, 6.99, "NVIDIA B300 SXM6 AC"),
     )
 }
 

@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What fits which GPUs and what a load costs there, as plain data and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from . import _capacity_kv as kv
+from . import _fleet, _gpu_tiers
+from ._capacity_change import Gpus, changes
+from ._capacity_fit import FITS, UNKNOWN, Model, fit, sizes, useful_concurrency
+from ._capacity_flags import Flags, flags
+from ._capacity_load import Load, sizing
+from ._capacity_shape import CapacityError
+
+
+def gpus(kind: str, memory: int, count: int) -> Gpus:
+    """Return the GPUs that a tier or a number of bytes names; raise CapacityError where neither does."""
+    tier = _gpu_tiers.named(kind)
+    if kind and tier is None:
+        raise CapacityError(f"gpu_types: {kind!r} is no tier: give one of {', '.join(_gpu_tiers.TIERS)}")
+    if not (tier or memory):
+        raise CapacityError("gpu_types and memory_bytes are empty: give the tier of the GPUs, or the bytes of one")
+    return Gpus(memory or (tier.memory if tier else 0), count, tier)
+
+
+def prices(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return prices by tier; raise CapacityError for a tier that there is not, and for what is no price."""
+    found: dict[str, float] = {}
+    for name, value in given.items():
+        tier, price = _gpu_tiers.named(name), _fleet.as_float(value)
+        if tier is None:
+            raise CapacityError(f"usd_per_gpu_hour: {name!r} is no tier: give one of {', '.join(_gpu_tiers.TIERS)}")
+        if price is None or price < 0:
+            raise CapacityError(f"usd_per_gpu_hour of {name} is {value!r}: give US dollars, 0 or more")
+        found[tier.name] = price
+    return found
+
+
+def row(
+    model: Model, at_hand: Gpus, settings: Mapping[str, Any], size: int, load: Load | None, known: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return one kind of GPU, judged: with tensor parallel ``size``, 0 for the smallest with which the model fits."""
+    tier = at_hand.tier
+    asked = flags(settings, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
+    if not size:
+        asked = _smallest(model, asked, at_hand)
+    if asked.gpus > at_hand.count:
+        text = f"tensor parallel {asked.tensor_parallel_size} x pipeline {asked.pipeline_parallel_size}"
+        raise CapacityError(f"gpus is {at_hand.count}, and a replica takes {asked.gpus} ({text}): give as many or more")
+    found = fit(model, asked, at_hand.memory)
+    tokens = load.input_tokens + load.output_tokens if load else 0
+    told: dict[str, Any] = {
+        "gpu_type": tier.name if tier else "",
+        "memory_bytes": at_hand.memory,
+        "tensor_parallel_size": asked.tensor_parallel_size,
+        "gpus": asked.gpus,
+        "tensor_parallel_sizes": sizes(model.shape),
+        **asdict(found),
+        "kv_bytes_per_token": kv.kv_bytes_per_token(model.shape, asked.cache),
+        "useful_concurrency": useful_concurrency(model, asked, found, tokens) if load else None,
+        "changes": [] if found.verdict in (FITS, UNKNOWN) else [asdict(one) for one in changes(model, asked, at_hand)],
+        "sizing": None,
+    }
+    if load and found.verdict == FITS:
+        price = known.get(tier.name if tier else "", tier.usd_per_hour if tier else 0.0)
+        told["sizing"] = {**asdict(sizing(model, asked, found, tier, load, price)), "usd_per_gpu_hour": price}
+    return told
+
+
+def _smallest(model: Model, asked: Flags, at_hand: Gpus) -> Flags:
+    """Return the flags with the smallest tensor parallel size that fits, the largest that works where none does."""
+    works = [size for size in sizes(model.shape) if size * asked.pipeline_parallel_size <= at_hand.count]
+    found: Iterable[Flags] = (replace(asked, tensor_parallel_size=size) for size in works)
+    fitting = (one for one in found if fit(model, one, at_hand.memory).verdict == FITS)
+    return next(fitting, replace(asked, tensor_parallel_size=max(works, default=1)))
+
+
+_GIB = 1024**3
+_FIT_HEAD = ("GPUs", "weights GiB", "cache GiB", "tokens", "of the longest", "verdict")
+_LOAD_HEAD = ("GPUs", "replicas", "because of", "tokens/s each", "USD/h", "USD/month", "scaled", "USD/1M out", "in+out")
+
+
+def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the rows as tables: what fits, what would, and where there is a load what it costs."""
+    told = _table(_FIT_HEAD, [_fit_cells(one) for one in rows])
+    for one in rows:
+        if one["reason"]:
+            helping = ", or ".join(change["words"] for change in one["changes"][:2]) or "serve a smaller model"
+            told.append(f"{_gpus(one)}: {one['reason']}: {helping}")
+    sized = [one for one in rows if one["sizing"]]
+    if sized:
+        told += ["", *_table(_LOAD_HEAD, [_load_cells(one) for one in sized])]
+        if not all(one["sizing"]["measured"] for one in sized):
+            told.append("tokens/s with ~ are estimates, good to a factor of two: measure, and give tokens_per_second")
+    return told
+
+
+def _gpus(one: Mapping[str, Any]) -> str:
+    return f"{one['gpus']} x {one['gpu_type'] or 'GPU'}"
+
+
+def _fit_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        _gpus(one),
+        _size(one["weights"]),
+        _size(None if one["pool"] is None else max(0, one["pool"])),
+        _whole(one["cache_tokens"]),
+        "-" if one["concurrency"] is None else f"{one['concurrency']:.1f}",
+        one["verdict"],
+    )
+
+
+def _load_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    sized = one["sizing"]
+    return (
+        _gpus(one),
+        f"{sized['replicas']} ({sized['base_replicas']} off peak)",
+        sized["because"],
+        f"{'' if sized['measured'] else '~'}{sized['tokens_per_second']:,.0f}",
+        f"{sized['usd_per_hour']:,.2f}",
+        _whole(sized["usd_per_month"]),
+        _whole(sized["scaled_usd_per_month"]),
+        f"{sized['usd_per_million_output_tokens']:.2f}",
+        f"{sized['usd_per_million_tokens']:.2f}",
+    )
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else f"{size / _GIB:.1f}"
+
+
+def _whole(number: float | None) -> str:
+    return "-" if number is None else f"{number:,.0f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cells[place]) for cells in (head, *rows)) for place in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if not place else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    return [line(head), *(line(cells) for cells in rows)]

@@ -1,0 +1,281 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_capacity_info
+short_description: Does this model with these flags fit these GPUs, and what does a load need
+version_added: 0.2.0
+description:
+  - Computes what weights and KV cache of a model take on each GPU, how many tokens and requests the cache holds, which
+    tensor parallel sizes work, and what would make a model fit that does not, the smallest change first.
+  - With a O(load), also how many replicas carry it and what they cost.
+  - Nothing is installed, started or measured. The rules are those of vLLM 0.32; the guide on sizing tells the source
+    and the error of each formula.
+options:
+  path:
+    description:
+      - Directory of a model revision, whose files are then read for what they really weigh, or a C(config.json).
+      - Either this or O(config).
+    type: path
+  config:
+    description: The content of a C(config.json).
+    type: dict
+  gpu_types:
+    description:
+      - Tiers to judge, such as V(h100-80gb).
+      - Known are t4, a10, l4, a100-40gb, l40s, rtx-6000-ada, h100-80gb, a100-80gb, h100-nvl-94gb, gh200, rtx-pro-6000,
+        h200-141gb, b200-180gb and b300.
+    type: list
+    elements: str
+    default: []
+  memory_bytes:
+    description: Bytes of one GPU, where it is of no tier. Wins over the memory of the tiers. 0 means that of the tier.
+    type: int
+    default: 0
+  gpus:
+    description: GPUs of a host, of which a replica may take all.
+    type: int
+    default: 8
+  tensor_parallel_size:
+    description: Tensor parallel size. 0 means the smallest with which the model fits.
+    type: int
+    default: 0
+  settings:
+    description:
+      - Long flag names of C(vllm serve) and their values. Those that count are gpu-memory-utilization, max-model-len,
+        max-num-seqs, max-num-batched-tokens, performance-mode, kv-cache-dtype, kv-cache-memory-bytes, quantization,
+        dtype, pipeline-parallel-size, block-size, async-scheduling, enforce-eager and disable-hybrid-kv-cache-manager.
+    type: dict
+    default: {}
+  load:
+    description: What clients ask, and what they were promised.
+    type: dict
+    suboptions:
+      requests_per_minute:
+        description: Requests that come in a minute, beside the peak.
+        type: float
+        required: true
+      input_tokens:
+        description: Tokens of a prompt, in the mean.
+        type: int
+        required: true
+      output_tokens:
+        description: Tokens of an answer, in the mean.
+        type: int
+        required: true
+      peak_factor:
+        description: How many times as many come at the peak.
+        type: float
+        default: 1
+      peak_hours:
+        description: Hours of a day in which the peak lasts.
+        type: float
+        default: 24
+      spare:
+        description: Share of each replica that stays free at the peak.
+        type: float
+        default: 0.35
+      itl_seconds:
+        description: Promised seconds between two tokens, in the mean.
+        type: float
+        default: 0.05
+      tokens_per_second:
+        description:
+          - Tokens that a replica was measured to generate in a second within the promises.
+          - 0 means that they are estimated, to a factor of two.
+        type: float
+        default: 0
+  usd_per_gpu_hour:
+    description:
+      - What a GPU of a tier costs in an hour, in US dollars. A tier that is not named counts with an example of 2025,
+        which is nobody's offer.
+    type: dict
+    default: {}
+extends_documentation_fragment:
+  - llmops.vllm.attributes.info
+author:
+  - llmops.vllm maintainers (@llmops)
+"""
+
+EXAMPLES = r"""
+- name: Does it fit this host
+  llmops.vllm.vllm_capacity_info:
+    path: /srv/llm-models/llama-70b/6f6073b423013f6a7d4d9f39144961bfbfbc386b
+    gpu_types: [h100-80gb]
+    tensor_parallel_size: 4
+    settings:
+      max-model-len: 32768
+  register: capacity
+
+- name: It does
+  ansible.builtin.assert:
+    that: capacity.results[0].verdict == 'fits'
+    fail_msg: "{{ capacity.lines | join('\n') }}"
+
+- name: What a load costs on two kinds of GPUs
+  llmops.vllm.vllm_capacity_info:
+    config: "{{ lookup('ansible.builtin.file', 'files/config.json') | from_json }}"
+    gpu_types: [h100-80gb, h200-141gb]
+    settings:
+      max-model-len: 8192
+    load:
+      requests_per_minute: 1000
+      input_tokens: 750
+      output_tokens: 250
+      peak_factor: 2.5
+      peak_hours: 4
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+results:
+  description: One for each tier.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    gpu_type:
+      description: The tier, empty where bytes alone were given.
+      type: str
+    memory_bytes:
+      description: Bytes of one GPU.
+      type: int
+    gpus:
+      description: GPUs that a replica takes.
+      type: int
+    tensor_parallel_size:
+      description: The size that was asked for, or found.
+      type: int
+    tensor_parallel_sizes:
+      description: Sizes that work for this model.
+      type: list
+      elements: int
+    verdict:
+      description:
+        - C(fits); C(tight) where it fits without the estimate of what computing needs, so that it may not start;
+          C(does not fit) where vLLM is certain to refuse; C(not known) where a formula is missing.
+      type: str
+    reason:
+      description: Why it does not, or may not, in words.
+      type: str
+    length:
+      description: Tokens of the longest request, null where neither flags nor config tell it.
+      type: int
+    budget:
+      description: Bytes of a GPU that vLLM may use.
+      type: int
+    weights:
+      description: Bytes of weights on the fullest GPU, null for a family of models that is not known.
+      type: int
+    margin:
+      description: Bytes that computing is estimated to need beside.
+      type: int
+    request:
+      description: Bytes of cache that one request of the longest length takes on a GPU.
+      type: int
+    pool:
+      description: Bytes that are left for the cache on a GPU.
+      type: int
+    blocks:
+      description: Blocks of this pool.
+      type: int
+    cache_tokens:
+      description: Tokens that it holds, as vLLM tells them in C(kv_cache_size_tokens).
+      type: int
+    concurrency:
+      description: Requests of the longest length that it holds at once.
+      type: float
+    kv_bytes_per_token:
+      description: Bytes of cache for a token on a GPU, with all layers keeping it.
+      type: int
+    useful_concurrency:
+      description: Requests of the load's length that are served at once.
+      type: float
+    changes:
+      description: What would make it fit, each by itself, the smallest first, as C(variable), C(value) and C(words).
+      type: list
+      elements: dict
+    sizing:
+      description: >-
+        Replicas and cost for the load, null without a load and where it does not fit. C(replicas), C(base_replicas),
+        C(gpus), C(because), C(tokens_per_second), C(measured), C(concurrency), C(usd_per_gpu_hour), C(usd_per_hour),
+        C(usd_per_month), C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
+        C(full_usd_per_million_output_tokens).
+      type: dict
+lines:
+  description: The results as tables for people.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_files import tensors
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import Model
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import shape
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import config
+
+LOAD_SPEC = {
+    "requests_per_minute": {"type": "float", "required": True},
+    "input_tokens": {"type": "int", "required": True},
+    "output_tokens": {"type": "int", "required": True},
+    "peak_factor": {"type": "float", "default": 1.0},
+    "peak_hours": {"type": "float", "default": 24.0},
+    "spare": {"type": "float", "default": 0.35},
+    "itl_seconds": {"type": "float", "default": 0.05},
+    "tokens_per_second": {"type": "float", "default": 0.0},
+}
+SPEC = {
+    "path": {"type": "path"},
+    "config": {"type": "dict"},
+    "gpu_types": {"type": "list", "elements": "str", "default": []},
+    "memory_bytes": {"type": "int", "default": 0},
+    "gpus": {"type": "int", "default": 8},
+    "tensor_parallel_size": {"type": "int", "default": 0},
+    "settings": {"type": "dict", "default": {}},
+    "load": {"type": "dict", "options": LOAD_SPEC},
+    "usd_per_gpu_hour": {"type": "dict", "default": {}},
+}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec=SPEC,
+        supports_check_mode=True,
+        mutually_exclusive=[("path", "config")],
+        required_one_of=[("path", "config")],
+    )
+    p = module.params
+    try:
+        path = pathlib.Path(p["path"]) if p["path"] else None
+        model = Model(shape(config(path) if path else p["config"]), tensors(path) if path and path.is_dir() else ())
+        prices = report.prices(p["usd_per_gpu_hour"])
+        load = p["load"] and Load(**{name.replace("itl_seconds", "itl"): value for name, value in p["load"].items()})
+        rows = [
+            report.row(
+                model,
+                report.gpus(kind, p["memory_bytes"], p["gpus"]),
+                p["settings"],
+                p["tensor_parallel_size"],
+                load,
+                prices,
+            )
+            for kind in p["gpu_types"] or [""]
+        ]
+        module.exit_json(changed=False, results=rows, lines=report.lines(rows))
+    except LlmopsError as problem:
+        module.fail_json(msg=str(problem))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Replicas and cost for a load, with the arithmetic of the reference deployment, and the tables that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
+from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_tiers
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import Model, fit
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_flags import flags
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load, Sizing, sizing, usd_per_million
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
+
+from tests import model_shapes as models
+
+SCOUT_FP8 = {**models.SCOUT, "quantization_config": {"quant_method": "fp8"}}
+# 1,000 requests a minute, spikes of two to three times as many
+REFERENCE: dict[str, Any] = {
+    "requests_per_minute": 1000,
+    "input_tokens": 750,
+    "output_tokens": 250,
+    "peak_factor": 2.5,
+    "peak_hours": 4,
+    "tokens_per_second": 3000,
+}
+
+
+def sized(config: Any = SCOUT_FP8, tier: str = "h100-80gb", size: int = 2, price: float = 2.69, **load: Any) -> Sizing:
+    gpu, model = _gpu_tiers.TIERS[tier], Model(shape(config))
+    asked = flags({"max-model-len": 8192}, size, gpu.memory)
+    return sizing(model, asked, fit(model, asked, gpu.memory), gpu, Load(**{**REFERENCE, **load}), price)
+
+
+@pytest.mark.parametrize(
+    ("usd_per_hour", "tokens_per_second", "usd"),
+    [
+        (5.38, 3000, 0.498),
+        (5.38, 3200, 0.467),  # a plan had 0.000469: per 1,000 tokens, not for one
+        (1.39, 800, 0.483),
+        (1.39, 1331, 0.290),
+        (5.98, 3800, 0.437),
+    ],
+)
+def test_price_of_a_million_tokens(usd_per_hour: float, tokens_per_second: float, usd: float) -> None:
+    assert usd_per_million(usd_per_hour, tokens_per_second) == pytest.approx(usd, rel=0.002)
+
+
+def test_reference_deployment() -> None:
+    found = sized()
+    # 1,000 / 60 x 250 x 2.5 tokens a second, by 3,000 x 0.65 of each replica
+    assert (found.replicas, found.base_replicas, found.gpus, found.because) == (6, 3, 12, "tokens")
+    assert found.usd_per_hour == pytest.approx(12 * 2.69)
+    assert found.usd_per_month == pytest.approx(23_564, abs=1)  # a plan had 350 to 450
+    assert found.scaled_usd_per_month == pytest.approx((20 * 3 + 4 * 6) / 24 * 5.38 * 730)
+    generated = 1000 * 60 * 730 * 250 * 1.25  # the mean of a day is 1.25 times the base
+    assert found.usd_per_million_output_tokens == pytest.approx(found.usd_per_month / generated * 1e6)
+    assert found.usd_per_million_tokens == pytest.approx(found.usd_per_million_output_tokens / 4)
+    assert found.full_usd_per_million_output_tokens == pytest.approx(0.498, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("load", "replicas", "because"),
+    [
+        ({"spare": 0.0}, 4, "tokens"),
+        ({"spare": 0.5}, 7, "tokens"),
+        ({"peak_factor": 3}, 7, "tokens"),
+        ({"requests_per_minute": 10}, 2, "one in reserve"),
+    ],
+)
+def test_what_bounds_the_replicas(load: dict[str, Any], replicas: int, because: str) -> None:
+    found = sized(**load)
+    assert (found.replicas, found.because) == (replicas, because)
+
+
+def test_replicas_for_the_cache_follow_from_what_is_in_flight() -> None:
+    found = sized(input_tokens=7000, output_tokens=1000, itl=0.2, tokens_per_second=100_000)
+    assert found.because == "KV cache"
+    in_flight = 1000 / 60 * 2.5 * 1000 * 0.2
+    assert found.concurrency is not None
+    assert (found.replicas - 1) * found.concurrency * 0.65 < in_flight <= found.replicas * found.concurrency * 0.65
+
+
+def test_estimate_is_of_the_order_that_is_measured() -> None:
+    """Public measurements of Llama 3.3 70B on 4 x H100 with prompts of 1,000 tokens: 1,500 to 3,000 tokens a second."""
+    found = sized(models.LLAMA_70B, size=4, tokens_per_second=0, input_tokens=1000)
+    assert not found.measured
+    assert 1000 < found.tokens_per_second < 3500
+
+
+def test_estimate_knows_what_a_tier_is_good_for() -> None:
+    by_tier = {
+        tier: sized(models.LLAMA_8B, tier, 1, tokens_per_second=0, itl=0.15).tokens_per_second
+        for tier in ("l4", "l40s", "a100-80gb", "h100-80gb", "b200-180gb")
+    }
+    assert sorted(by_tier, key=lambda tier: by_tier[tier]) == list(by_tier)
+
+
+def test_estimate_keeps_the_promised_pace() -> None:
+    with pytest.raises(CapacityError, match="tokens_per_second is not known .*: measure it"):
+        sized(models.LLAMA_70B, size=4, tokens_per_second=0, itl=0.001)
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({"requests_per_minute": 0}, "requests_per_minute is 0: give a number above 0"),
+        ({"output_tokens": -1}, "output_tokens is -1"),
+        ({"peak_factor": 0.5}, "peak_factor is 0.5: give a number 1 or more"),
+        ({"peak_hours": 25}, "peak_hours is 25: give a number between 0 and 24"),
+        ({"spare": 1}, "spare is 1: give a number a share, 0 or more and below 1"),
+    ],
+)
+def test_load_that_means_nothing(load: dict[str, Any], words: str) -> None:
+    with pytest.raises(CapacityError) as told:
+        sized(**load)
+    assert words in str(told.value)
+
+
+def rows(*kinds: str, load: Load | None = None, config: Any = models.LLAMA_70B, size: int = 0) -> list[dict[str, Any]]:
+    model, settings = Model(shape(config)), {"max-model-len": 32768}
+    return [report.row(model, report.gpus(kind, 0, 8), settings, size, load, {"l4": 0.5}) for kind in kinds]
+
+
+def test_the_smallest_size_that_fits_is_taken() -> None:
+    found = rows("h100-80gb", "h200-141gb", "l4", "t4")
+    assert [row["tensor_parallel_size"] for row in found] == [4, 2, 8, 8]
+    assert [row["verdict"] for row in found] == ["fits", "fits", "tight", "does not fit"]
+    assert [bool(row["changes"]) for row in found] == [False, False, True, True]
+
+
+def test_prices_are_those_given_else_examples() -> None:
+    load = Load(**REFERENCE)
+    found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, _gpu_tiers.TIERS["h100-80gb"].usd_per_hour]
+
+
+def test_table_for_people() -> None:
+    load = Load(**{**REFERENCE, "tokens_per_second": 0.0})
+    told = report.lines(rows("h100-80gb", "t4", load=load))
+    assert told[0].split()[:3] == ["GPUs", "weights", "GiB"]
+    assert told[1].startswith("4 x h100-80gb") and told[1].endswith("fits")
+    assert told[3].startswith("8 x t4: the weights take") and "serve a revision with 4-bit weights" in told[3]
+    assert told[5].split()[:2] == ["GPUs", "replicas"]
+    assert " ~" in told[6]
+    assert told[-1].startswith("tokens/s with ~ are estimates")
+
+
+@pytest.mark.parametrize(
+    ("kind", "memory", "words"),
+    [("h100", 0, "'h100' is no tier: give one of t4, "), ("", 0, "give the tier of the GPUs, or the bytes of one")],
+)
+def test_gpus_that_are_not_known(kind: str, memory: int, words: str) -> None:
+    with pytest.raises(CapacityError) as told:
+        report.gpus(kind, memory, 8)
+    assert words in str(told.value)
+
+
+def test_more_gpus_than_there_are() -> None:
+    with pytest.raises(CapacityError, match="gpus is 8, and a replica takes 16"):
+        rows("h100-80gb", size=16)
+
+
+@pytest.mark.parametrize(("given", "words"), [({"h100": 2}, "is no tier"), ({"l4": "much"}, "give US dollars")])
+def test_prices_that_mean_nothing(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(CapacityError, match=words):
+        report.prices(given)
