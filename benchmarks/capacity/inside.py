@@ -38,7 +38,6 @@ def built(case: dict[str, Any]) -> dict[str, Any]:
             max_num_batched_tokens=case["batched_tokens"],
             max_num_seqs=8,
             kv_cache_dtype=case["cache_dtype"],
-            limit_mm_per_prompt={"image": 0} if "vision_config" in case["config"] else {},
         ).create_engine_config()
         config.cache_config.block_size = case["block"]
         config.cache_config.kv_cache_layout = "LBNHC"  # an engine would ask its workers
@@ -67,12 +66,13 @@ def built(case: dict[str, Any]) -> dict[str, Any]:
 
 def _one_process(parallel_state: Any, size: int) -> None:
     """One process that believes it is one of a group: layers cut their weights, and nothing is sent."""
-    if not parallel_state.model_parallel_is_initialized():
+    if parallel_state.model_parallel_is_initialized():
+        parallel_state.destroy_model_parallel()  # what the next model needs of it differs
+    else:
         store = pathlib.Path(tempfile.mkdtemp()) / "store"
         parallel_state.init_distributed_environment(1, 0, f"file://{store}", 0, backend="gloo")
-        parallel_state.initialize_model_parallel(1, 1)
-    group = parallel_state.get_tp_group()
-    group.world_size = size
+    parallel_state.initialize_model_parallel(1, 1)
+    parallel_state.get_tp_group().world_size = size
 
 
 def started(case: dict[str, Any]) -> dict[str, Any]:

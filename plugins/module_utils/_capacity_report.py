@@ -16,6 +16,8 @@ from ._capacity_fit import FITS, UNKNOWN, Model, fit, sizes, useful_concurrency
 from ._capacity_flags import Flags, flags
 from ._capacity_load import Load, sizing
 from ._capacity_shape import CapacityError
+from ._profiles import PROFILES
+from ._vllm_settings import canonical
 
 
 def gpus(kind: str, memory: int, count: int) -> Gpus:
@@ -28,25 +30,37 @@ def gpus(kind: str, memory: int, count: int) -> Gpus:
     return Gpus(memory or (tier.memory if tier else 0), count, tier)
 
 
-def prices(given: Mapping[str, Any]) -> dict[str, float]:
-    """Return prices by tier; raise CapacityError for a tier that there is not, and for what is no price."""
+def settings(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of a profile with those that were given over them; no profile has none."""
+    under = {flag.name: flag.value for flag in PROFILES[profile].flags} if profile else {}
+    return {**under, **canonical(given, "settings")}
+
+
+def by_tier(option: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return numbers by tier; raise CapacityError for a tier that there is not, and for what is no number."""
     found: dict[str, float] = {}
     for name, value in given.items():
-        tier, price = _gpu_tiers.named(name), _fleet.as_float(value)
+        tier, number = _gpu_tiers.named(name), _fleet.as_float(value)
         if tier is None:
-            raise CapacityError(f"usd_per_gpu_hour: {name!r} is no tier: give one of {', '.join(_gpu_tiers.TIERS)}")
-        if price is None or price < 0:
-            raise CapacityError(f"usd_per_gpu_hour of {name} is {value!r}: give US dollars, 0 or more")
-        found[tier.name] = price
+            raise CapacityError(f"{option}: {name!r} is no tier: give one of {', '.join(_gpu_tiers.TIERS)}")
+        if number is None or number < 0:
+            raise CapacityError(f"{option} of {name} is {value!r}: give a number, 0 or more")
+        found[tier.name] = number
     return found
 
 
 def row(
-    model: Model, at_hand: Gpus, settings: Mapping[str, Any], size: int, load: Load | None, known: Mapping[str, float]
+    model: Model,
+    at_hand: Gpus,
+    given: Mapping[str, Any],
+    size: int,
+    load: Load | None,
+    prices: Mapping[str, float],
+    measured: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return one kind of GPU, judged: with tensor parallel ``size``, 0 for the smallest with which the model fits."""
     tier = at_hand.tier
-    asked = flags(settings, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
+    asked = flags(given, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
     if not size:
         asked = _smallest(model, asked, at_hand)
     if asked.gpus > at_hand.count:
@@ -67,8 +81,10 @@ def row(
         "sizing": None,
     }
     if load and found.verdict == FITS:
-        price = known.get(tier.name if tier else "", tier.usd_per_hour if tier else 0.0)
-        told["sizing"] = {**asdict(sizing(model, asked, found, tier, load, price)), "usd_per_gpu_hour": price}
+        name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
+        price = prices.get(name, example)
+        there = replace(load, tokens_per_second=measured.get(name, 0.0))
+        told["sizing"] = {**asdict(sizing(model, asked, found, tier, there, price)), "usd_per_gpu_hour": price}
     return told
 
 

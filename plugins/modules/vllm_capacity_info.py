@@ -51,6 +51,12 @@ options:
         dtype, pipeline-parallel-size, block-size, async-scheduling, enforce-eager and disable-hybrid-kv-cache-manager.
     type: dict
     default: {}
+  profile:
+    description:
+      - Profile whose flags lie under O(settings), as those of a replica do. Empty means what vLLM chooses by itself.
+    type: str
+    choices: ["", baseline, long_context, multi_turn, streaming, batch]
+    default: ""
   load:
     description: What clients ask, and what they were promised.
     type: dict
@@ -83,12 +89,12 @@ options:
         description: Promised seconds between two tokens, in the mean.
         type: float
         default: 0.05
-      tokens_per_second:
-        description:
-          - Tokens that a replica was measured to generate in a second within the promises.
-          - 0 means that they are estimated, to a factor of two.
-        type: float
-        default: 0
+  tokens_per_second:
+    description:
+      - Tokens that a replica on GPUs of a tier was measured to generate in a second within the promises of the O(load).
+        They are estimated for a tier that is not named, to a factor of two.
+    type: dict
+    default: {}
   usd_per_gpu_hour:
     description:
       - What a GPU of a tier costs in an hour, in US dollars. A tier that is not named counts with an example of 2025,
@@ -222,6 +228,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import M
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import shape
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._fleet import PROFILES
 from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import config
 
 LOAD_SPEC = {
@@ -232,7 +239,6 @@ LOAD_SPEC = {
     "peak_hours": {"type": "float", "default": 24.0},
     "spare": {"type": "float", "default": 0.35},
     "itl_seconds": {"type": "float", "default": 0.05},
-    "tokens_per_second": {"type": "float", "default": 0.0},
 }
 SPEC = {
     "path": {"type": "path"},
@@ -242,7 +248,9 @@ SPEC = {
     "gpus": {"type": "int", "default": 8},
     "tensor_parallel_size": {"type": "int", "default": 0},
     "settings": {"type": "dict", "default": {}},
+    "profile": {"type": "str", "choices": ["", *PROFILES], "default": ""},
     "load": {"type": "dict", "options": LOAD_SPEC},
+    "tokens_per_second": {"type": "dict", "default": {}},
     "usd_per_gpu_hour": {"type": "dict", "default": {}},
 }
 
@@ -259,16 +267,16 @@ def main() -> None:
     try:
         path = pathlib.Path(p["path"]) if p["path"] else None
         model = Model(shape(config(path) if path else p["config"]), tensors(path) if path and path.is_dir() else ())
-        prices = report.prices(p["usd_per_gpu_hour"])
+        by_tier = [report.by_tier(name, p[name]) for name in ("usd_per_gpu_hour", "tokens_per_second")]
         load = p["load"] and Load(**{name.replace("itl_seconds", "itl"): value for name, value in p["load"].items()})
         rows = [
             report.row(
                 model,
                 report.gpus(kind, p["memory_bytes"], p["gpus"]),
-                p["settings"],
+                report.settings(p["profile"], p["settings"]),
                 p["tensor_parallel_size"],
                 load,
-                prices,
+                *by_tier,
             )
             for kind in p["gpu_types"] or [""]
         ]

@@ -119,7 +119,9 @@ def test_load_that_means_nothing(load: dict[str, Any], words: str) -> None:
 
 def rows(*kinds: str, load: Load | None = None, config: Any = models.LLAMA_70B, size: int = 0) -> list[dict[str, Any]]:
     model, settings = Model(shape(config)), {"max-model-len": 32768}
-    return [report.row(model, report.gpus(kind, 0, 8), settings, size, load, {"l4": 0.5}) for kind in kinds]
+    return [
+        report.row(model, report.gpus(kind, 0, 8), settings, size, load, {"l4": 0.5}, {"l4": 900}) for kind in kinds
+    ]
 
 
 def test_the_smallest_size_that_fits_is_taken() -> None:
@@ -129,14 +131,16 @@ def test_the_smallest_size_that_fits_is_taken() -> None:
     assert [bool(row["changes"]) for row in found] == [False, False, True, True]
 
 
-def test_prices_are_those_given_else_examples() -> None:
+def test_prices_and_measurements_are_those_given_else_examples_and_estimates() -> None:
     load = Load(**REFERENCE)
     found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
     assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, _gpu_tiers.TIERS["h100-80gb"].usd_per_hour]
+    assert [row["sizing"]["measured"] for row in found] == [True, False]
+    assert found[0]["sizing"]["tokens_per_second"] == 900
 
 
 def test_table_for_people() -> None:
-    load = Load(**{**REFERENCE, "tokens_per_second": 0.0})
+    load = Load(**REFERENCE)
     told = report.lines(rows("h100-80gb", "t4", load=load))
     assert told[0].split()[:3] == ["GPUs", "weights", "GiB"]
     assert told[1].startswith("4 x h100-80gb") and told[1].endswith("fits")
@@ -161,7 +165,9 @@ def test_more_gpus_than_there_are() -> None:
         rows("h100-80gb", size=16)
 
 
-@pytest.mark.parametrize(("given", "words"), [({"h100": 2}, "is no tier"), ({"l4": "much"}, "give US dollars")])
-def test_prices_that_mean_nothing(given: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "words"), [({"h100": 2}, "is no tier"), ({"l4": "much"}, "usd of l4 is 'much': give a number")]
+)
+def test_numbers_by_tier_that_mean_nothing(given: dict[str, Any], words: str) -> None:
     with pytest.raises(CapacityError, match=words):
-        report.prices(given)
+        report.by_tier("usd", given)
