@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 from . import _capacity_kv as kv
 from . import _capacity_parts as parts
+from . import _capacity_weights as weights
 from ._capacity_fit import Fit, Model, useful_concurrency
 from ._capacity_flags import Flags
 from ._capacity_shape import CapacityError
 from ._gpu_tiers import Tier
 
 HOURS_OF_MONTH = 730  # a twelfth of a year
-# What of the data sheets real kernels reach, over many public measurements of dense models.
-_OF_BANDWIDTH, _OF_FLOPS = 0.6, 0.4
+# What of the data sheets real kernels reach, about.
+_OF_BANDWIDTH, _OF_FLOPS = 0.7, 0.45
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,12 @@ class Sizing:
 def sizing(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Load, usd_per_gpu_hour: float) -> Sizing:
     """Return the replicas that the load needs, with two at least, because one alone is none while it restarts."""
     each = load.tokens_per_second or expected(model, flags, found, tier, load)
+    if each is None:
+        raise CapacityError("tokens_per_second of this model on these GPUs cannot be estimated: measure, and give it")
     if not each:
         raise CapacityError(
-            "tokens_per_second is not known for this model on these GPUs: measure it with the playbook benchmark, and "
-            "give what a replica generated within the promised times"
+            f"not even one request has its tokens within {load.itl:g} s of each other, by estimate: promise more, take "
+            "more GPUs or faster ones, or measure, and give tokens_per_second"
         )
     at_once = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
     peak, because = _replicas(load, load.peak_factor, each, at_once)
@@ -141,8 +144,8 @@ def _replicas(load: Load, factor: float, each: float, at_once: float | None) -> 
     return wanted[because], because
 
 
-def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Load) -> float:
-    """Estimate the tokens that a replica generates in a second within the promised pace, 0 where nothing is known.
+def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Load) -> float | None:
+    """Estimate the tokens that a replica generates in a second within the promised pace; None where nothing is known.
 
     A step reads the weights and the cache of all requests (bandwidth), or computes for them, whichever takes longer;
     prompts take the GPUs meanwhile: ``itl = step(batch) + batch x prompt / output``, for the largest batch that keeps
@@ -151,10 +154,12 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
     active, each = parts.active_parameters(model.shape), kv.token_bytes(model.shape, flags.cache)
     room = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
     if tier is None or found.weights is None or not active or not each or not room:
-        return 0.0
+        return None
     context = load.input_tokens + load.output_tokens / 2
     read = each * sum(min(context, window or context) for window in model.shape.windows) / flags.pipeline_parallel_size
-    flops, bandwidth = flags.gpus * tier.flops * _OF_FLOPS, tier.bandwidth * _OF_BANDWIDTH
+    how = weights.precision(model.shape, flags.quantization)
+    double = 2 if how and how.name == "FP8" and tier.computes("fp8") else 1
+    flops, bandwidth = flags.gpus * tier.flops * double * _OF_FLOPS, tier.bandwidth * _OF_BANDWIDTH
     prompt = 2 * active * load.input_tokens / flops
     best = 0.0
     for batch in range(1, int(room) + 1):

@@ -79,12 +79,16 @@ def row(
         "useful_concurrency": useful_concurrency(model, asked, found, tokens) if load else None,
         "changes": [] if found.verdict in (FITS, UNKNOWN) else [asdict(one) for one in changes(model, asked, at_hand)],
         "sizing": None,
+        "sizing_reason": "",
     }
     if load and found.verdict == FITS:
         name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
         price = prices.get(name, example)
         there = replace(load, tokens_per_second=measured.get(name, 0.0))
-        told["sizing"] = {**asdict(sizing(model, asked, found, tier, there, price)), "usd_per_gpu_hour": price}
+        try:
+            told["sizing"] = {**asdict(sizing(model, asked, found, tier, there, price)), "usd_per_gpu_hour": price}
+        except CapacityError as error:  # the other tiers are worth telling
+            told["sizing_reason"] = str(error)
     return told
 
 
@@ -108,6 +112,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if one["reason"]:
             helping = ", or ".join(change["words"] for change in one["changes"][:2]) or "serve a smaller model"
             told.append(f"{_gpus(one)}: {one['reason']}: {helping}")
+    told += [f"{_gpus(one)}: {one['sizing_reason']}" for one in rows if one["sizing_reason"]]
     sized = [one for one in rows if one["sizing"]]
     if sized:
         told += ["", *_table(_LOAD_HEAD, [_load_cells(one) for one in sized])]

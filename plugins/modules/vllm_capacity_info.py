@@ -212,6 +212,9 @@ results:
         C(usd_per_month), C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
         C(full_usd_per_million_output_tokens).
       type: dict
+    sizing_reason:
+      description: Why there is no sizing though the model fits, in words.
+      type: str
 lines:
   description: The results as tables for people.
   returned: always

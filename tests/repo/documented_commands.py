@@ -105,6 +105,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-doc -l llmops.vllm": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check": (Here(),),
     "ansible-playbook -i my-fleet llmops.vllm.check -e llmops_check_file=check.json": (Here(),),
+    "ansible-playbook llmops.vllm.plan -e @plan.yml": (
+        There("tests/repo/test_plan.py", "llmops.vllm.plan", "@plan.yml", "as_printed"),
+    ),
     "ansible-playbook -i my-fleet llmops.vllm.cost_report"
     " -e llmops_report_from=2026-10-01 -e llmops_report_to=2026-11-01": (
         _TASKS,

@@ -1,10 +1,11 @@
-"""``llmops.vllm.plan`` as an operator runs it, by real ansible: with an inventory, without one, and asked wrongly."""
+"""``llmops.vllm.plan`` as an operator runs it, by real ansible: as the guide prints it, with prices of an inventory."""
 
 from __future__ import annotations
 
 import json
 import os
 import pathlib
+import re
 
 from tests import model_shapes as models
 
@@ -12,32 +13,42 @@ from . import ansible_once
 from .tree import ROOT
 
 PLAY = ["ansible-playbook", "llmops.vllm.plan"]
+GUIDE = (ROOT / "docs" / "sizing.md").read_text()
 
 
-def test_it_shows_the_reference_deployment_or_says_what_is_missing(tmp_path: pathlib.Path) -> None:
+def blocks(language: str) -> list[str]:
+    """The blocks of the guide in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     config = {**models.SCOUT, "quantization_config": {"quant_method": "fp8"}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    hosts = {"gpu1": {"llmops_gpu_type": "h100-80gb", "llmops_price_usd_per_hour": 21.52, "vllm_gpus": 8}}
-    (tmp_path / "hosts.json").write_text(json.dumps({"llm_servers": {"hosts": hosts}}))
-    env = {**os.environ, "ANSIBLE_INVENTORY": str(tmp_path / "hosts.json"), "ANSIBLE_HOME": str(tmp_path / "home")}
-    given = {
-        "llmops_plan_model_config": str(tmp_path / "config.json"),
-        "llmops_plan_gpu_types": ["h100-80gb", "a100-40gb"],
-        "llmops_plan_flags": {"max-model-len": 8192},
-        "llmops_plan_tokens_per_second": {"h100-80gb": 3000},
-        "llmops_plan_file": str(tmp_path / "plan.json"),
-    }
-    beside = {"llmops_plan_model_config": "config.json", "llmops_plan_gpu_types": ["h100"]}  # beside the inventory
-    told, kind, none = ansible_once.run(
-        [[*PLAY, "-e", json.dumps(given)], [*PLAY, "-e", json.dumps(beside)], PLAY],
-        cwd=ROOT,
-        env=env | {"ANSIBLE_NOCOLOR": "1"},
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "plan.yml").write_text(blocks("yaml")[0])
+    hosts = {"gpu1": {"llmops_gpu_type": "h100-80gb", "llmops_price_usd_per_hour": 16, "vllm_gpus": 8}}
+    (tmp_path / "priced.json").write_text(json.dumps({"llm_servers": {"hosts": hosts}}))
+    (tmp_path / "plain.json").write_text(json.dumps({"llm_servers": {"hosts": {"gpu1": {}}}}))
+    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_NOCOLOR": "1"}
+    paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": ["h100-80gb", "a100-40gb"]}
+    beside = {"llmops_plan_model_config": "files/config.json", "llmops_plan_gpu_types": ["h100"]}
+    as_printed, priced, wrong, none = ansible_once.run(
+        [
+            [*PLAY, "-i", "plain.json", "-e", "@plan.yml"],
+            [*PLAY, "-i", "priced.json", "-e", "@plan.yml", "-e", json.dumps(paid)],
+            [*PLAY, "-i", "priced.json", "-e", json.dumps(beside)],
+            [*PLAY, "-i", "plain.json"],
+        ],
+        cwd=tmp_path,
+        env=env,
     )
-    assert told.rc == 0, told.out
-    assert "2 x h100-80gb" in told.out and "6 (3 off peak)" in told.out and "23,564" in told.out
-    assert "WARNING" not in told.out
+    assert as_printed.rc == 0, as_printed.out
+    for line in filter(None, blocks("text")[0].splitlines()):
+        assert f'"{line}"' in as_printed.out, line
+    assert "WARNING" not in as_printed.out
+    assert priced.rc == 0, priced.out
     written = json.loads((tmp_path / "plan.json").read_text())
-    assert written[0]["sizing"]["usd_per_gpu_hour"] == 2.69
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29]
     assert [row["tensor_parallel_size"] for row in written] == [2, 4]
-    assert kind.rc == 2 and "'h100' is no tier: give one of t4, " in " ".join(kind.out.split())
+    assert wrong.rc == 2 and "'h100' is no tier: give one of t4, " in " ".join(wrong.out.split())
     assert none.rc == 2 and "llmops_plan_model_config is ''" in " ".join(none.out.split())

@@ -97,8 +97,20 @@ def test_estimate_knows_what_a_tier_is_good_for() -> None:
 
 
 def test_estimate_keeps_the_promised_pace() -> None:
-    with pytest.raises(CapacityError, match="tokens_per_second is not known .*: measure it"):
+    with pytest.raises(CapacityError, match="not even one request has its tokens within 0.001 s"):
         sized(models.LLAMA_70B, size=4, tokens_per_second=0, itl=0.001)
+
+
+def test_a_tier_that_cannot_keep_the_pace_does_not_hide_the_others() -> None:
+    told = rows("l4", "h100-80gb", "h200-141gb", load=Load(**{**REFERENCE, "itl": 0.03}))
+    assert [bool(row["sizing"]) for row in told] == [False, True, True]
+    slow = rows("h100-80gb", load=Load(**{**REFERENCE, "itl": 0.001}))
+    assert [line for line in report.lines(slow) if line.startswith("4 x h100-80gb: not even one request")]
+
+
+def test_what_cannot_be_estimated_is_told() -> None:
+    with pytest.raises(CapacityError, match="cannot be estimated: measure, and give it"):
+        sized({**models.LLAMA_8B, "model_type": "new"}, size=1, tokens_per_second=0)
 
 
 @pytest.mark.parametrize(
