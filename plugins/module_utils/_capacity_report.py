@@ -17,7 +17,6 @@ from ._capacity_flags import Flags, flags
 from ._capacity_load import Load, sizing
 from ._capacity_shape import CapacityError
 from ._profiles import PROFILES
-from ._vllm_settings import canonical
 
 
 def gpus(kind: str, memory: int, count: int) -> Gpus:
@@ -32,8 +31,10 @@ def gpus(kind: str, memory: int, count: int) -> Gpus:
 
 def settings(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags of a profile with those that were given over them; no profile has none."""
+    if any(name.replace("_", "-") == "hf-overrides" for name in given):
+        raise CapacityError("hf-overrides changes figures of config.json: what fits cannot be computed")
     under = {flag.name: flag.value for flag in PROFILES[profile].flags} if profile else {}
-    return {**under, **canonical(given, "settings")}
+    return {**under, **{name.strip().lstrip("-").replace("_", "-"): value for name, value in given.items()}}
 
 
 def by_tier(option: str, given: Mapping[str, Any]) -> dict[str, float]:

@@ -101,6 +101,10 @@ options:
         which is nobody's offer.
     type: dict
     default: {}
+  report_only:
+    description: Return no results, and why in RV(lines), for a model that is not understood, instead of failing.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - llmops.vllm.attributes.info
 author:
@@ -255,6 +259,7 @@ SPEC = {
     "load": {"type": "dict", "options": LOAD_SPEC},
     "tokens_per_second": {"type": "dict", "default": {}},
     "usd_per_gpu_hour": {"type": "dict", "default": {}},
+    "report_only": {"type": "bool", "default": False},
 }
 
 
@@ -285,6 +290,8 @@ def main() -> None:
         ]
         module.exit_json(changed=False, results=rows, lines=report.lines(rows))
     except LlmopsError as problem:
+        if p["report_only"]:
+            module.exit_json(changed=False, results=[], lines=[str(problem)])
         module.fail_json(msg=str(problem))
 
 

@@ -183,3 +183,11 @@ def test_more_gpus_than_there_are() -> None:
 def test_numbers_by_tier_that_mean_nothing(given: dict[str, Any], words: str) -> None:
     with pytest.raises(CapacityError, match=words):
         report.by_tier("usd", given)
+
+
+def test_settings_lie_over_those_of_a_profile() -> None:
+    assert report.settings("", {"max_model_len": 8192}) == {"max-model-len": 8192}
+    long_context = report.settings("long_context", {"--max-num-seqs": 8, "model": "/srv/llama"})
+    assert (long_context["kv-cache-dtype"], long_context["max-num-seqs"]) == ("fp8", 8)
+    with pytest.raises(CapacityError, match="hf-overrides changes figures"):
+        report.settings("baseline", {"hf_overrides": {}})

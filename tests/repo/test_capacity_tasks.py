@@ -1,0 +1,47 @@
+"""The role vllm refuses, with the files of the model at hand, what cannot fit; and nothing that it does not know."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from tests import model_shapes as models
+
+from . import ansible_once
+from .tree import ROOT
+
+TASKS = ROOT / "roles" / "vllm" / "tasks" / "configure_capacity.yml"
+
+
+def play(tmp_path: pathlib.Path, config: dict[str, Any], name: str) -> list[str]:
+    """A play of these tasks alone, for a replica that serves this model."""
+    model = tmp_path / name
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(config))
+    replica = {"name": "r0", "model": str(model), "model_name": name, "gpus": [0, 1], "tensor_parallel_size": 2}
+    replica["settings"] = {"max-model-len": 8192, "model": str(model), "port": 8000}
+    known = {"__vllm_plan": [replica, {**replica, "gpus": []}], "vllm_gpu_type": "h100-80gb", "vllm_gpus": 8}
+    known["ansible_python_interpreter"] = "{{ ansible_playbook_python }}"
+    tasks = [{"ansible.builtin.import_tasks": str(TASKS)}]
+    content = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": known, "tasks": tasks}]
+    (tmp_path / f"{name}.yml").write_text(json.dumps(content))
+    return ["ansible-playbook", "-i", "localhost,", str(tmp_path / f"{name}.yml")]
+
+
+def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
+    plays = [
+        play(tmp_path, models.SCOUT, "scout"),
+        play(tmp_path, models.LLAMA_8B, "llama"),
+        play(tmp_path, {"model_type": "whisper"}, "unknown"),
+    ]
+    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_NOCOLOR": "1"}
+    refused, good, unknown = ansible_once.run(plays, cwd=tmp_path, env=env)
+    assert refused.rc == 2, refused.out
+    words = "localhost: scout does not fit 2 x h100-80gb for replica r0: the weights take 100.4 GiB of each GPU"
+    assert words in " ".join(refused.out.split())
+    assert "set vllm_tensor_parallel_size to 4, or set quantization to fp8" in " ".join(refused.out.split())
+    assert good.rc == 0, good.out
+    assert unknown.rc == 0, unknown.out
+    assert "whether unknown fits: config.json cannot be understood" in " ".join(unknown.out.split())
