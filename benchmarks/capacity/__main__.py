@@ -141,7 +141,6 @@ def _variables(home: str) -> dict[str, str]:
         "HOME": home,
         "VLLM_CACHE_ROOT": cache,
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -156,12 +155,12 @@ def computed(case: Case) -> dict[str, float | None]:
     blocks = kv.pool(known, cache, case.memory) or 0
     requests = kv.concurrency(known, cache, blocks, case.length)
     found: dict[str, float | None] = {
-        "weights": weights.per_gpu(known, cache),
         "blocks": blocks,
         "tokens": int(requests * case.length),
         "concurrency": requests,
     }
     if case.how == "built":
+        found["weights"] = weights.per_gpu(known, cache)
         found["layer_token_bytes"] = kv.token_bytes(known, cache)
         if case.tensor_parallel_size == 1:
             found["parameters"] = parts.parameters(known)
