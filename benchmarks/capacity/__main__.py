@@ -15,6 +15,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,9 @@ from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_parts
 from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_weights as weights
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import shape
 
-from tests import model_shapes as models
+models = types.SimpleNamespace(
+    **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
+)
 
 INSIDE = pathlib.Path(__file__).with_name("inside.py")
 GIB = 1024**3

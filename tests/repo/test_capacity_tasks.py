@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import types
 from typing import Any
-
-from tests import model_shapes as models
 
 from . import ansible_once
 from .tree import ROOT
+
+models = types.SimpleNamespace(**json.loads((ROOT / "tests" / "data" / "model_shapes.json").read_text()))
 
 TASKS = ROOT / "roles" / "vllm" / "tasks" / "configure_capacity.yml"
 

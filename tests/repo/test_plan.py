@@ -6,11 +6,12 @@ import json
 import os
 import pathlib
 import re
-
-from tests import model_shapes as models
+import types
 
 from . import ansible_once
 from .tree import ROOT
+
+models = types.SimpleNamespace(**json.loads((ROOT / "tests" / "data" / "model_shapes.json").read_text()))
 
 PLAY = ["ansible-playbook", "llmops.vllm.plan"]
 GUIDE = (ROOT / "docs" / "sizing.md").read_text()

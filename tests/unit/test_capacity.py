@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +19,9 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import M
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_flags import Flags, flags, tokens
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
 
-from tests import model_shapes as models
+models = types.SimpleNamespace(
+    **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
+)
 
 Config = Mapping[str, Any]
 GB, GIB = 10**9, 1024**3

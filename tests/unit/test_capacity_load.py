@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import types
 from typing import Any
 
 import pytest
@@ -12,7 +15,9 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity_flags import
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load, Sizing, sizing, usd_per_million
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
 
-from tests import model_shapes as models
+models = types.SimpleNamespace(
+    **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
+)
 
 SCOUT_FP8 = {**models.SCOUT, "quantization_config": {"quant_method": "fp8"}}
 # 1,000 requests a minute, spikes of two to three times as many

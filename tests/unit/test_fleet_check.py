@@ -20,9 +20,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils import (
 from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import Report, findings
 from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
 
-from tests.model_shapes import LLAMA_8B
-
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+LLAMA_8B = json.loads((ROLES.parent / "tests" / "data" / "model_shapes.json").read_text())["LLAMA_8B"]
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.timezone.utc)
 SERVER = {
     "llmops_address": "192.0.2.21",

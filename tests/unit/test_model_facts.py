@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import struct
+import types
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsE
 from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import facts
 from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
 
-from tests import model_shapes as models
+models = types.SimpleNamespace(
+    **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
+)
 
 _BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1, "I32": 4}
 Tensors = dict[str, tuple[str, list[int]]]
