@@ -21,4 +21,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"gpu_tier": _gpu_tier}
+        return {
+            "gpu_tier": _gpu_tier,
+        }

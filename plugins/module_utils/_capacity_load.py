@@ -19,6 +19,8 @@ from ._gpu_tiers import Tier
 HOURS_OF_MONTH = 730  # a twelfth of a year
 # What of the data sheets real kernels reach, about.
 _OF_BANDWIDTH, _OF_FLOPS = 0.7, 0.45
+# What GPUs of a replica exchange in a second and what each exchange waits for, over NVLink and without it.
+_LINK = {True: (300e9, 15e-6), False: (25e9, 50e-6)}
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
     """Estimate the tokens that a replica generates in a second within the promised pace; None where nothing is known.
 
     A step reads the weights and the cache of all requests (bandwidth), or computes for them, whichever takes longer;
-    prompts take the GPUs meanwhile: ``itl = step(batch) + batch x prompt / output``, for the largest batch that keeps
-    the promise and fits. Error: up to a factor of two. It compares tiers; what is bought follows from a measurement.
+    after each half of a layer the GPUs of a replica exchange their sums. Prompts take the GPUs meanwhile:
+    ``itl = step(batch) + batch x prompt / output``, for the largest batch that keeps the promise and fits. Error: up to
+    a factor of two. It compares tiers; what is bought follows from a measurement.
     """
     active, each = parts.active_parameters(model.shape), kv.token_bytes(model.shape, flags.cache)
     room = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
@@ -160,11 +163,21 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
     how = weights.precision(model.shape, flags.quantization)
     double = 2 if how and how.name == "FP8" and tier.computes("fp8") else 1
     flops, bandwidth = flags.gpus * tier.flops * double * _OF_FLOPS, tier.bandwidth * _OF_BANDWIDTH
-    prompt = 2 * active * load.input_tokens / flops
+    prompt = 2 * active * load.input_tokens / flops + _exchange(model, flags, tier, load.input_tokens)
     best = 0.0
     for batch in range(1, int(room) + 1):
         step = max((found.weights + batch * read) / bandwidth, 2 * active * batch / flops)
+        step += _exchange(model, flags, tier, batch)
         pace = step + batch * prompt / load.output_tokens
         if pace <= load.itl:
             best = max(best, batch / pace)
     return best
+
+
+def _exchange(model: Model, flags: Flags, tier: Tier, tokens: int) -> float:
+    """Return the seconds in which the GPUs of a replica add up what each computed of so many tokens (a ring)."""
+    size, shape = flags.tensor_parallel_size, model.shape
+    if size == 1:
+        return 0.0
+    rate, wait = _LINK[tier.nvlink]
+    return 2 * shape.layers * (2 * (size - 1) / size * tokens * shape.hidden * 2 / rate + wait)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -59,18 +59,32 @@ def row(
     prices: Mapping[str, float],
     measured: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return one kind of GPU, judged: with tensor parallel ``size``, 0 for the smallest with which the model fits."""
+    """Return one kind of GPU, judged, with tensor parallel ``size``.
+
+    0 is the smallest with which the model fits, or, where a load is to be estimated, the one that carries it for least.
+    """
     tier = at_hand.tier
     asked = flags(given, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
-    if not size:
-        asked = _smallest(model, asked, at_hand)
+    name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
+    there = replace(load, tokens_per_second=measured.get(name, 0.0)) if load else None
+    price = prices.get(name, example)
+    if size:
+        return _judged(model, at_hand, asked, there, price)
+    works = [one for one in sizes(model.shape) if one * asked.pipeline_parallel_size <= at_hand.count] or [1]
+    judged = [_judged(model, at_hand, replace(asked, tensor_parallel_size=one), there, price) for one in works]
+    fitting = [one for one in judged if one["verdict"] == FITS]
+    sized = [one for one in fitting if one["sizing"] and not one["sizing"]["measured"]]
+    return min(sized, key=lambda one: one["sizing"]["usd_per_hour"], default=(fitting or judged[-1:])[0])
+
+
+def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price: float) -> dict[str, Any]:
     if asked.gpus > at_hand.count:
         text = f"tensor parallel {asked.tensor_parallel_size} x pipeline {asked.pipeline_parallel_size}"
         raise CapacityError(f"gpus is {at_hand.count}, and a replica takes {asked.gpus} ({text}): give as many or more")
     found = fit(model, asked, at_hand.memory)
     tokens = load.input_tokens + load.output_tokens if load else 0
     told: dict[str, Any] = {
-        "gpu_type": tier.name if tier else "",
+        "gpu_type": at_hand.tier.name if at_hand.tier else "",
         "memory_bytes": at_hand.memory,
         "tensor_parallel_size": asked.tensor_parallel_size,
         "gpus": asked.gpus,
@@ -83,22 +97,12 @@ def row(
         "sizing_reason": "",
     }
     if load and found.verdict == FITS:
-        name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
-        price = prices.get(name, example)
-        there = replace(load, tokens_per_second=measured.get(name, 0.0))
         try:
-            told["sizing"] = {**asdict(sizing(model, asked, found, tier, there, price)), "usd_per_gpu_hour": price}
+            sized = sizing(model, asked, found, at_hand.tier, load, price)
+            told["sizing"] = {**asdict(sized), "usd_per_gpu_hour": price}
         except CapacityError as error:  # the other tiers are worth telling
             told["sizing_reason"] = str(error)
     return told
-
-
-def _smallest(model: Model, asked: Flags, at_hand: Gpus) -> Flags:
-    """Return the flags with the smallest tensor parallel size that fits, the largest that works where none does."""
-    works = [size for size in sizes(model.shape) if size * asked.pipeline_parallel_size <= at_hand.count]
-    found: Iterable[Flags] = (replace(asked, tensor_parallel_size=size) for size in works)
-    fitting = (one for one in found if fit(model, one, at_hand.memory).verdict == FITS)
-    return next(fitting, replace(asked, tensor_parallel_size=max(works, default=1)))
 
 
 _GIB = 1024**3

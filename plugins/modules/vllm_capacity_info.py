@@ -41,7 +41,9 @@ options:
     type: int
     default: 8
   tensor_parallel_size:
-    description: Tensor parallel size. 0 means the smallest with which the model fits.
+    description:
+      - Tensor parallel size. 0 means the smallest with which the model fits, or, where tokens per second are estimated,
+        the one that carries the O(load) for least.
     type: int
     default: 0
   settings:

@@ -50,6 +50,6 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     assert priced.rc == 0, priced.out
     written = json.loads((tmp_path / "plan.json").read_text())
     assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29]
-    assert [row["tensor_parallel_size"] for row in written] == [2, 4]
+    assert [row["tensor_parallel_size"] for row in written] == [2, 8]
     assert wrong.rc == 2 and "'h100' is no tier: give one of t4, " in " ".join(wrong.out.split())
     assert none.rc == 2 and "llmops_plan_model_config is ''" in " ".join(none.out.split())

@@ -148,6 +148,17 @@ def test_the_smallest_size_that_fits_is_taken() -> None:
     assert [bool(row["changes"]) for row in found] == [False, False, True, True]
 
 
+def test_a_load_is_carried_by_the_size_that_costs_least() -> None:
+    """Two GPUs hold the weights and no requests to speak of."""
+    model, at_hand, load = Model(shape(models.LLAMA_70B)), report.gpus("h100-80gb", 0, 8), Load(**REFERENCE)
+    by_size = {size: report.row(model, at_hand, {"max-model-len": 8192}, size, load, {}, {}) for size in (2, 4, 8)}
+    assert all(row["verdict"] == "fits" for row in by_size.values())
+    chosen = report.row(model, at_hand, {"max-model-len": 8192}, 0, load, {}, {})
+    assert chosen == min(by_size.values(), key=lambda row: row["sizing"]["usd_per_hour"])
+    measured = report.row(model, at_hand, {"max-model-len": 8192}, 0, load, {}, {"h100-80gb": 900})
+    assert measured["tensor_parallel_size"] == 2  # no reason to think that it was measured with another
+
+
 def test_prices_and_measurements_are_those_given_else_examples_and_estimates() -> None:
     load = Load(**REFERENCE)
     found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
