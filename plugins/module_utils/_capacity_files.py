@@ -53,6 +53,8 @@ def tensors(directory: pathlib.Path) -> list[Tensor]:
     )
     found = []
     for path in paths:
+        if not path.is_file():
+            raise _safetensors.ModelError(f"{path}: not there, though the index names it: complete the source")
         for name, told in _safetensors.header(path).items():
             if name != "__metadata__":
                 start, end = told["data_offsets"]

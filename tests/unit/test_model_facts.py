@@ -94,6 +94,12 @@ def test_files_without_an_index_are_all_read_but_no_second_copy(model: pathlib.P
     assert facts(model)["weight_bytes"] == 988_065_536
 
 
+def test_shard_that_is_missing_is_told(model: pathlib.Path) -> None:
+    (model / "model-2.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model-2\.safetensors: not there, though the index names it"):
+        facts(model)
+
+
 @pytest.mark.parametrize("cache", [Cache(), Cache(2), Cache(1, 2), Cache(2, 2)])
 def test_files_and_shape_agree_on_each_gpu(model: pathlib.Path, cache: Cache) -> None:
     known = shape(models.QWEN25_05B)
