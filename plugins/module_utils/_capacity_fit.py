@@ -137,7 +137,7 @@ def margin(shape: Shape, flags: Flags) -> int:
 
     CUDA's context and libraries 1 GiB, communication 0.5 GiB, CUDA graphs 1 GiB; activations of a step: ``tokens x (6 x
     hidden + 4 x widest layer / TP) x 2``; sampling: ``sequences x vocabulary x 12``; copies that latent attention keeps
-    of its projections. Source: what vLLM's profile run executes, with factors that give the order of what published logs show.
+    of its projections. Source: what vLLM's profile run executes, with factors of the order that published logs show.
     """
     text, size = shape.text, flags.tensor_parallel_size
     fixed = GIB + (GIB // 2 if flags.gpus > 1 else 0) + (GIB if flags.graphs else 0)
