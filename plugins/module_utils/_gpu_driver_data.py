@@ -129,23 +129,23 @@ SOURCES: dict[tuple[str, str], Carried] = {
 # renames at 590.
 PACKAGES = {
     ("distribution", "Debian"): (
-        (0, {"open": ("nvidia-open-kernel-dkms",), "proprietary": ("nvidia-kernel-dkms",)},
-         ("nvidia-smi", "libcuda1", "nvidia-modprobe", "nvidia-persistenced")),
+        (0, {"open": "nvidia-open-kernel-dkms", "proprietary": "nvidia-kernel-dkms"}, ("nvidia-smi", "libcuda1")),
     ),
     ("distribution", "Ubuntu"): (
-        (0, {"open": ("nvidia-headless-{branch}-server-open",), "proprietary": ("nvidia-headless-{branch}-server",)},
+        (0, {"open": "nvidia-headless-{branch}-server-open", "proprietary": "nvidia-headless-{branch}-server"},
          ("nvidia-utils-{branch}-server",)),
     ),
     ("nvidia", "Debian"): (
-        (0, {"open": ("nvidia-kernel-open-dkms",), "proprietary": ("nvidia-kernel-dkms",)},
-         ("nvidia-driver-cuda", "nvidia-modprobe", "nvidia-persistenced")),
+        (0, {"open": "nvidia-kernel-open-dkms", "proprietary": "nvidia-kernel-dkms"}, ("nvidia-driver-cuda",)),
     ),
     ("nvidia", "Ubuntu"): (
-        (590, {"open": ("nvidia-dkms-open",), "proprietary": ("nvidia-dkms",)}, ("libnvidia-compute", "nvidia-utils")),
-        (0, {"open": ("nvidia-dkms-{branch}-open",), "proprietary": ("nvidia-dkms-{branch}",)},
+        (590, {"open": "nvidia-dkms-open", "proprietary": "nvidia-dkms"}, ("libnvidia-compute", "nvidia-utils")),
+        (0, {"open": "nvidia-dkms-{branch}-open", "proprietary": "nvidia-dkms-{branch}"},
          ("libnvidia-compute-{branch}", "nvidia-utils-{branch}")),
     ),
 }  # fmt: skip
+# Those whose version need not be the driver's.
+TOOLS = {"Debian": ("nvidia-modprobe", "nvidia-persistenced"), "Ubuntu": ("nvidia-modprobe",)}
 # Keeps apt on a branch of NVIDIA's repository, in which the names of packages do not tell the branch. It is installed
 # before the driver.
 PINNING = "nvidia-driver-pinning-{branch}"

@@ -68,7 +68,8 @@ class Decision:
     branch: int = 0
     kind: str = ""
     source: str = ""
-    packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()  # at a version of the branch
+    tools: tuple[str, ...] = ()  # packages at any version
     remove: tuple[str, ...] = ()
     first: tuple[str, ...] = ()  # packages that come before all others
     fabric: tuple[str, ...] = ()  # packages at the very version of the driver
@@ -286,15 +287,17 @@ def _install(host: Host, need: Need, wish: Wish) -> Decision:
         need = replace(need, lowest=branch_of(host.present.library), last=branch_of(host.present.library))
     source, branch, kind = _from_file(need, wish) if wish.source == "file" else _choice(host, need, wish)
     names = _names(host, source)
-    packages = wish.packages or _packages(names, branch, kind)
+    packages = () if wish.packages else _packages(names, branch, kind)
+    tools = wish.packages or data.TOOLS[names[1]]
     fabric = _fabric(names, branch) if need.fabric else ()
     return Decision(
         "install",
         branch,
         kind,
         source,
-        tuple(packages),
-        remove=tuple(one for one in host.present.packages if one not in packages),
+        packages,
+        tools,
+        remove=tuple(one for one in host.present.packages if one not in (*packages, *tools)),
         first=(data.PINNING.format(branch=branch),) if source == "nvidia" and not wish.packages else (),
         fabric=fabric,
         reboot=_why_reboot(host.present),
@@ -352,7 +355,7 @@ def _packages(names: tuple[str, str], branch: int, kind: str) -> tuple[str, ...]
     if rows is None:
         raise Refused(f"the packages of a driver for {names[1]} are not known: name them in gpu_driver_packages")
     module, rest = next((kinds[kind], rest) for first, kinds, rest in rows if branch >= first)
-    return tuple(name.format(branch=branch) for name in (*module, *rest))
+    return tuple(name.format(branch=branch) for name in (module, *rest))
 
 
 def _fabric(names: tuple[str, str], branch: int) -> tuple[str, ...]:
@@ -377,7 +380,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
         devices=tuple(int(str(one["device"]), 16) for one in mine),
         switches=len(found["switches"]),
         kernel=found["kernel"]["release"],
-        headers=found["kernel"]["headers"],
+        headers="available" if wishes.get("headers") else found["kernel"]["headers"],
         secure_boot=bool(found["secure_boot"]["on"]),
         key=found["secure_boot"]["key"],
         serving=_texts(wishes.get("serving", ())),
@@ -405,7 +408,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
     )
     made = decide(host, wish)
     subnet = bool({*host.devices} & data.SWITCHED_GPUS) and bool(made.fabric)
-    made = replace(made, packages=(*made.packages, *(data.SUBNET_MANAGER if subnet else ())))
+    made = replace(made, tools=(*made.tools, *(data.SUBNET_MANAGER if subnet else ())))
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(made).items()}
 
 

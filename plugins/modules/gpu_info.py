@@ -127,6 +127,7 @@ secure_boot:
   type: dict
 """
 
+import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -150,6 +151,8 @@ def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     asked = module.params
+    # modinfo and its like lie where the path of a plain user does not lead
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
     found = _gpu_info.look(
         Path(asked["pci"]), asked["timeout"], asked["kernel"], asked["signing_keys"], asked["generations"]
     )

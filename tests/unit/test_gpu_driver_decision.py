@@ -183,9 +183,9 @@ def test_decision(row: dict[str, str]) -> None:
     assert words(made) == expected, told
     assert row["words"] in told
     if made.source in ("package", "runfile"):
-        assert made.packages == (), "a driver that stays is not installed"
+        assert made.packages + made.tools == (), "a driver that stays is not installed"
     else:
-        assert bool(made.packages) == (made.action in ("install", "pending"))
+        assert bool(made.tools) == (made.action in ("install", "pending"))
 
 
 def test_the_matrix_is_large_and_has_every_outcome() -> None:
@@ -196,10 +196,10 @@ def test_the_matrix_is_large_and_has_every_outcome() -> None:
 @pytest.mark.parametrize(
     ("system", "cuda", "more", "packages", "first"),
     [
-        ("deb13", "12.4", {}, "nvidia-open-kernel-dkms nvidia-smi libcuda1 nvidia-modprobe nvidia-persistenced", ""),
-        ("deb12", "12.2", {}, "nvidia-kernel-dkms nvidia-smi libcuda1 nvidia-modprobe nvidia-persistenced", ""),
+        ("deb13", "12.4", {}, "nvidia-open-kernel-dkms nvidia-smi libcuda1", ""),
+        ("deb12", "12.2", {}, "nvidia-kernel-dkms nvidia-smi libcuda1", ""),
         (
-            "deb12", "13.0", {}, "nvidia-kernel-open-dkms nvidia-driver-cuda nvidia-modprobe nvidia-persistenced",
+            "deb12", "13.0", {}, "nvidia-kernel-open-dkms nvidia-driver-cuda",
             "nvidia-driver-pinning-580",
         ),
         ("ub24", "13.0", {}, "nvidia-headless-580-server-open nvidia-utils-580-server", ""),
@@ -211,12 +211,13 @@ def test_the_matrix_is_large_and_has_every_outcome() -> None:
             "ub24", "13.2", {"source": "nvidia", "kind": "proprietary"}, "nvidia-dkms libnvidia-compute nvidia-utils",
             "nvidia-driver-pinning-595",
         ),
-        ("ub24", "13.0", {"packages": ("a", "b")}, "a b", ""),
+        ("ub24", "13.0", {"packages": ("a", "b")}, "", ""),
     ],
 )  # fmt: skip
 def test_packages(system: str, cuda: str, more: dict[str, Any], packages: str, first: str) -> None:
     made = decide(Host(SYSTEMS[system], (GPUS["A100"],)), Wish(cuda=cuda, **more))
     assert (" ".join(made.packages), " ".join(made.first)) == (packages, first)
+    assert made.tools == more.get("packages", data.TOOLS[SYSTEMS[system].split()[0]])
 
 
 def test_another_kind_of_module_goes_before_the_new_one_comes() -> None:
@@ -277,8 +278,16 @@ def test_documents_come_and_go() -> None:
     wishes = {"system": "Ubuntu 24", "gpus": "2", "cuda": "13.0", "branch": "", "source": "nvidia"}
     made = decision(found(), wishes)
     assert (made["action"], made["branch"], made["fabric"]) == ("install", 580, ["nvidia-fabricmanager"])
-    assert made["packages"][-2:] == ["nvlsm", "infiniband-diags"], "NVSwitches behind ConnectX"
+    assert made["tools"][-2:] == ["nvlsm", "infiniband-diags"], "NVSwitches behind ConnectX"
     assert made["reasons"][0] == "CUDA 13.0 needs branch 580 or newer"
+
+
+def test_headers_that_the_user_names_are_taken_on_trust() -> None:
+    told = found()
+    told["kernel"]["headers"] = "missing"
+    wishes = {"system": "Ubuntu 24"}
+    assert decision(told, wishes)["action"] == "refused"
+    assert decision(told, {**wishes, "headers": ["linux-headers-mine"]})["action"] == "install"
 
 
 def test_a_gpu_that_is_passed_on_does_not_count() -> None:
