@@ -23,11 +23,8 @@ HEADERS = {"gpu_driver_headers": ["linux-headers-mine"]}
 # What differs from a host with two H100 whose headers are known; what is said; "refused" or what is done.
 HOSTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "bare": (HEADERS, "a driver is installed: branch 580, open module, from nvidia (CUDA 13.0 needs", "install"),
-    "older": ({**HEADERS, "vllm_torch_backend": "cu129"}, "CUDA 12.9 needs branch 575 or newer", "install"),
     "cpu": ({"vllm_gpus": 0}, "no driver is wanted (the host serves from its CPU (vllm_gpus: 0))", "none"),
     "empty": ({"gpus": []}, "no driver is wanted (there is no NVIDIA GPU on the PCI bus)", "none"),
-    "mine": ({"gpu_driver_manage": False}, "no driver is wanted (gpu_driver_manage is false)", "none"),
-    "gone": ({"gpu_driver_state": "absent"}, "the driver goes", "absent"),
     "wrong": ({**HEADERS, "gpu_driver_branch": 535}, "gpu_driver_branch is 535, needed is 580 or newer", "refused"),
     "serves": ({**HEADERS, "serves": ["vllm@r0.service"]}, "PENDING, nothing is done now: branch 580", "pending"),
     "keeps": (
@@ -39,16 +36,6 @@ HOSTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {**HEADERS, "system": "Fedora 42", "gpu_driver_packages": ["akmod-nvidia"]},
         "foreign runs Fedora 42; needed is one of Debian 12, Debian 13, Ubuntu 22, Ubuntu 24",
         "refused",
-    ),
-    "trusted": (
-        {
-            **HEADERS,
-            "system": "Fedora 42",
-            "gpu_driver_packages": ["akmod-nvidia"],
-            "llmops_allow_untested_os": True,
-        },
-        "a driver is installed: branch 580",
-        "install",
     ),
 }
 
