@@ -71,7 +71,7 @@ def secure_boot(place: Place, keys: Iterable[str]) -> dict[str, Any]:
 def driver(place: Place, release: str) -> dict[str, Any]:
     """The driver: its versions on disk and in the kernel, its kind, how it came, and what of it is half there."""
     packages = dict(_packages(place))
-    installed = {name: version for name, (state, version) in packages.items() if state == "ii"}
+    installed = {name: version for name, (state, version) in packages.items() if state[1] == "i"}
     libraries, module, kind = _libraries(place), *_module(place, release)
     loaded = place.text("sys/module/nvidia/version")
     if loaded:
@@ -94,7 +94,7 @@ def _broken(packages: dict[str, tuple[str, str]], libraries: list[str], module: 
     for name, (state, _version) in packages.items():
         if state[1] not in "inc":
             yield f"package {name} is in state {state} of dpkg: dpkg --configure -a, or apt-get purge {name}"
-    mine = [name for name, (state, _version) in packages.items() if state == "ii" and _LIBRARY.match(name)]
+    mine = [name for name, (state, _version) in packages.items() if state[1] == "i" and _LIBRARY.match(name)]
     if runfile and mine:
         yield (
             f"both NVIDIA's .run file and the packages {', '.join(mine)} are installed: run nvidia-uninstall, or"
@@ -109,7 +109,7 @@ def _broken(packages: dict[str, tuple[str, str]], libraries: list[str], module: 
 
 
 def _packages(place: Place) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Packages of a driver with dpkg's state (ii: installed) and version."""
+    """Packages of a driver with dpkg's state (ii: installed; hi: installed and held) and version."""
     listed = place.output("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n")
     for line in listed.splitlines():
         state, _tab, rest = line.partition("\t")

@@ -218,6 +218,12 @@ def test_only_the_module_itself_is_the_module(machine: Machine) -> None:
     assert machine.driver("", "nvidia-drm.ko")["module"] == ""
 
 
+def test_packages_that_are_held_are_installed(machine: Machine) -> None:
+    machine.packages("hi  libnvidia-ml1 580.95.05-1", "hi  nvidia-kernel-open-dkms 580.95.05-1")
+    found = machine.driver()
+    assert (found["way"], found["packages"], found["broken"]) == ("package", ["nvidia-kernel-open-dkms"], [])
+
+
 def test_module_that_runs(machine: Machine) -> None:
     machine.packages("ii  libnvidia-ml1 580.95.05-1")
     machine.write("sys/module/nvidia/version", "580.82.07\n")
@@ -261,7 +267,7 @@ def test_what_is_half_there(
     assert words in told
 
 
-@pytest.mark.parametrize("state", ["ii", "rc", "un"])
+@pytest.mark.parametrize("state", ["ii", "hi", "rc", "un"])
 def test_a_package_that_is_there_or_gone_is_in_order(machine: Machine, state: str) -> None:
     machine.packages(f"{state}  nvidia-smi 535.54.03-1")
     assert machine.driver("", "")["broken"] == []
