@@ -116,7 +116,9 @@ def test_the_unit_sets_the_limit_only_where_one_is_wanted(watts: Any, commands: 
 
 def test_components_are_asked_of_the_repositories_that_the_host_has() -> None:
     pairs = ["http://mirror/debian/ bookworm", "http://mirror/security/ bookworm-security"]
-    text = render("components.sources.j2", __gpu_driver_pairs=pairs)
+    text = render("components.sources.j2", __gpu_driver_pairs=pairs, __gpu_driver_key="/usr/share/keyrings/d.gpg")
+    assert text.count("\nSigned-By: /usr/share/keyrings/d.gpg\n") == len(pairs)
+    assert "Signed-By" not in render("components.sources.j2", __gpu_driver_pairs=pairs, __gpu_driver_key="")
     assert re.findall(r"(?m)^(?:URIs|Suites): (.*)$", text) == [
         "http://mirror/debian/", "bookworm", "http://mirror/security/", "bookworm-security",
     ]  # fmt: skip
