@@ -17,7 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._problem import Problem, is_secret, kind_of, shown, value_of
 
-PREFIXES = ("llmops_", "llm_balancer_", "llm_exporters_", "llm_model_", "llm_monitoring_", "vllm_")
+PREFIXES = ("gpu_driver_", "llmops_", "llm_balancer_", "llm_exporters_", "llm_model_", "llm_monitoring_", "vllm_")
 
 
 class Judge:

@@ -183,6 +183,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("molecule/rollout/tests/test_rollout.py", 'action="restart"', "llmops_rollout_replicas"),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.gpu_driver": (
+        _TASKS,
+        There("playbooks/tasks/rollout/change_reboot.yml", "llmops.vllm.gpu_driver", "__rollout_change"),
+    ),
     "ansible-playbook -i my-fleet llmops.vllm.reboot -e llmops_rollout_replicas=gpu1": (
         _TASKS,
         There("tests/unit/test_rollout_plan.py", 'plan("reboot"'),

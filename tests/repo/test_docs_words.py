@@ -21,7 +21,7 @@ from .tree import ROOT
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
 MESSAGES = fences("text llmops")
 NAME = re.compile(
-    r"(?<![\w.:/@-])(?:vllm|llm_model|llm_balancer|llm_exporters|llm_monitoring|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])"
+    r"(?<![\w.:/@-])(?:gpu_driver|vllm|llm_model|llm_balancer|llm_exporters|llm_monitoring|llmops)_[a-z0-9_]*[a-z0-9](?![\w(])"
 )
 CODE = (
     "plugins/module_utils/**/*.py",
