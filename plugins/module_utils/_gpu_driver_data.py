@@ -65,7 +65,8 @@ GENERATIONS = {
 LOWEST_BY_ID = {0x3182: 580, 0x31C2: 580, 0x2E12: 580}
 
 # Branches of data centre drivers with the end of their support: "Supported Drivers and CUDA Toolkit Versions" of the
-# driver documentation 580, 615 and 620 (read 2026-11-30). Rank: what is chosen first.
+# driver documentation 580, 615 and 620 (read 2026-11-30). The years of 550, 570 and 575 were not looked up; that they
+# are over is all that counts. Rank: what is chosen first.
 RANKS = ("long-term", "production", "feature", "ended")
 BRANCHES = {
     535: ("ended", "2026-06"),

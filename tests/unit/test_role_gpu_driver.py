@@ -18,11 +18,16 @@ from tests.role_templates import environment
 
 ROLE = pathlib.Path(__file__).resolve().parent.parent.parent / "roles" / "gpu_driver"
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-HEADERS = {"gpu_driver_headers": ["linux-headers-mine"]}
+HEADERS = {"gpu_driver_headers": ["linux-headers-mine"], "gpu_driver_nvidia_url": "https://mirror.example.com/cuda"}
 
 # What differs from a host with two H100 whose headers are known; what is said; "refused" or what is done.
 HOSTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "bare": (HEADERS, "a driver is installed: branch 580, open module, from nvidia (CUDA 13.0 needs", "install"),
+    "nowhere": (
+        {**HEADERS, "gpu_driver_nvidia_url": ""},
+        "branch 580 comes from NVIDIA's repository, and gpu_driver_nvidia_url is empty: give its address",
+        "refused",
+    ),
     "cpu": ({"vllm_gpus": 0}, "no driver is wanted (the host serves from its CPU (vllm_gpus: 0))", "none"),
     "empty": ({"gpus": []}, "no driver is wanted (there is no NVIDIA GPU on the PCI bus)", "none"),
     "wrong": ({**HEADERS, "gpu_driver_branch": 535}, "gpu_driver_branch is 535, needed is 580 or newer", "refused"),
