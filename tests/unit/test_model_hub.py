@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model_files import wanted as is_wanted
 from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
 from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
 
@@ -307,4 +308,4 @@ def test_hanging_command_is_ended_after_the_timeout(tmp_path: pathlib.Path, opti
 def test_patterns_mean_what_they_mean_to_the_hubs_command(
     name: str, include: list[str], exclude: list[str], wanted: bool
 ) -> None:
-    assert _model_store._wanted(name, include, exclude) is wanted
+    assert is_wanted(name, include, exclude) is wanted

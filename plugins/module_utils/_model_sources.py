@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, llmops.vllm maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where weights come from: one row for each way of bringing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from . import _model_directory, _model_hub
+from ._model_files import size_of
+from ._model_request import Request
+
+
+@dataclass(frozen=True)
+class Source:
+    """How files are brought to ``request.incoming``, under the lock of the revision.
+
+    ``undo`` answers a failure, and returns what remains. ``compare`` raises ModelError unless the files, given with
+    their SHA-256, are as the source describes them. ``selects``: whether ``include`` and ``exclude`` count.
+    """
+
+    bring: Callable[[Request, int], None]
+    undo: Callable[[Request], str]
+    compare: Callable[[Request, Mapping[str, str]], None] = lambda request, sums: None
+    selects: bool = False
+
+
+def _keep(request: Request) -> str:
+    size = size_of(request.incoming)
+    return f"What was downloaded ({size / 1e9:.1f} GB) stays in {request.incoming}, and the next run goes on with it"
+
+
+_TABLE = {
+    ("file", False): Source(_model_directory.copy, _model_directory.discard),
+    ("file", True): Source(_model_directory.take, _model_directory.give_back),
+    ("hf", False): Source(_model_hub.download, _keep, _model_hub.compare, selects=True),
+}
+
+
+def source_of(request: Request) -> Source:
+    """Return the row of the request's source."""
+    return _TABLE[request.source.partition("://")[0], request.move]
