@@ -65,13 +65,16 @@ def wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
 
 def read_sums(path: pathlib.Path) -> dict[str, str] | None:
     """Return file name -> SHA-256 of a ``SHA256SUMS`` file, or None when there is none."""
-    if not path.is_file():
-        return None
+    return parse_sums(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+
+
+def parse_sums(text: str, where: str) -> dict[str, str]:
+    """Return file name -> SHA-256 of such a text; ``where`` it comes from is for the message of ModelError."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         parts = _SUM_LINE.fullmatch(line)
         if line.strip() and not parts:
-            raise ModelError(f"{path}: the line {line[:80]!r} is none of sha256sum: write the file again with it")
+            raise ModelError(f"{where}: the line {line[:80]!r} is none of sha256sum: write the file again with it")
         if parts:
             found[os.path.normpath(parts[2])] = parts[1].lower()
     return found

@@ -18,15 +18,29 @@ from ._safetensors import ModelError
 
 def check_space(request: Request, needed: int) -> None:
     """Raise ModelError unless so many bytes fit, with some to spare."""
-    place = pathlib.Path(request.root)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = _free(request)
     if free < needed + request.min_free_bytes:
         raise ModelError(
             f"{request.root}: {free / 1e9:.1f} GB free, and {request.name} {request.revision} needs {needed / 1e9:.1f} "
             f"GB plus {request.min_free_bytes / 1e9:.1f} GB to spare (min_free_bytes): free it, or set llm_model_root"
         )
+
+
+def check_free(request: Request) -> None:
+    """Raise ModelError once there is no room to spare any more, as when a source had not told its size."""
+    free = _free(request)
+    if free < request.min_free_bytes:
+        raise ModelError(
+            f"{request.root}: only {free / 1e9:.1f} GB are left free, and {request.min_free_bytes / 1e9:.1f} GB are to "
+            "be spared (min_free_bytes): free it, or set llm_model_root"
+        )
+
+
+def _free(request: Request) -> int:
+    place = pathlib.Path(request.root)
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def user_exists(name: str | None) -> bool:

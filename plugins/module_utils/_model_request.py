@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ._revision import revision_problem, source_problem
+from ._model_tools import command_problem
+from ._revision import BUCKETS, revision_problem, source_problem
 from ._safetensors import ModelError
 
 _INCOMING = ".incoming"
@@ -35,6 +36,12 @@ class Request:
     reader: str | None = None
     size_bytes: int = 0
     min_free_bytes: int = 1 << 30
+    mirror_headers: Mapping[str, str] = field(default_factory=dict)
+    bucket_command: str = ""
+    bucket_environment: Mapping[str, str] = field(default_factory=dict)
+    bucket_secrets: Mapping[str, str] = field(default_factory=dict)
+    parallel: int = 4
+    bandwidth_bytes_per_second: int = 0
     timeout: float = 14400
     verify: str = "size"
 
@@ -73,5 +80,11 @@ def validate(request: Request) -> None:
         raise ModelError(f"revision {wrong}")
     if "/" in request.name or request.name.startswith(".") or not request.name:
         raise ModelError(f"name is {request.name!r}: it becomes a directory, so use no slash and no dot at its begin")
+    wrong = command_problem(request.source, request.bucket_command) if request.source.startswith(BUCKETS) else None
+    if wrong:
+        raise ModelError(f"bucket_command {wrong}")
+    for name, least in (("parallel", 1), ("bandwidth_bytes_per_second", 0)):
+        if getattr(request, name) < least:
+            raise ModelError(f"{name} is {getattr(request, name)}: give {least} or more")
     if request.move and not request.source.startswith("file://"):
         raise ModelError(f"move is true and source {request.source!r}: only a file:// directory can be moved")

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from . import _model_directory, _model_hub
+from ._bucket_place import Bucket
+from ._model_fetch import fetch
 from ._model_files import size_of
 from ._model_request import Request
+from ._web_place import Web
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,20 @@ def _keep(request: Request) -> str:
     return f"What was downloaded ({size / 1e9:.1f} GB) stays in {request.incoming}, and the next run goes on with it"
 
 
+def _from_mirror(request: Request, held: int) -> None:
+    fetch(request, Web(request.source, request.mirror_headers))
+
+
+def _from_bucket(request: Request, held: int) -> None:
+    given = (request.bucket_command, request.bucket_environment, request.bucket_secrets)
+    fetch(request, Bucket(request.source, *given))
+
+
 _TABLE = {
     ("file", False): Source(_model_directory.copy, _model_directory.discard),
     ("file", True): Source(_model_directory.take, _model_directory.give_back),
+    **dict.fromkeys([("https", False), ("http", False)], Source(_from_mirror, _keep, selects=True)),
+    **dict.fromkeys([("s3", False), ("gs", False)], Source(_from_bucket, _keep, selects=True)),
     ("hf", False): Source(_model_hub.download, _keep, _model_hub.compare, selects=True),
 }
 
