@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,8 @@ class Request:
     bucket_command: str = ""
     bucket_environment: Mapping[str, str] = field(default_factory=dict)
     bucket_secrets: Mapping[str, str] = field(default_factory=dict)
+    peers: Sequence[Mapping[str, str]] = field(default_factory=list)
+    peers_sums: str = ""
     parallel: int = 4
     bandwidth_bytes_per_second: int = 0
     timeout: float = 14400
@@ -86,5 +89,7 @@ def validate(request: Request) -> None:
     for name, least in (("parallel", 1), ("bandwidth_bytes_per_second", 0)):
         if getattr(request, name) < least:
             raise ModelError(f"{name} is {getattr(request, name)}: give {least} or more")
+    if request.peers and not re.fullmatch(r"[0-9a-f]{64}", request.peers_sums):
+        raise ModelError(f"peers_sums is {request.peers_sums!r}: give the sums_sha256 that a peer told, 64 digits")
     if request.move and not request.source.startswith("file://"):
         raise ModelError(f"move is true and source {request.source!r}: only a file:// directory can be moved")

@@ -10,6 +10,7 @@ either no revision or a whole one; what it had written aside is removed, or gone
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from typing import Any
 
@@ -34,11 +35,16 @@ def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
         return _facts(request, changed=False)
     if not check_mode:
         check_reader_exists(request)
+    notes: list[str] = []
+    if request.peers and not check_mode:
+        taken = _take(request, notes)
+        if taken:
+            return taken
     if request.source.startswith("controller://"):
         # The controller's files are brought by the caller, who then calls with the transfer directory as the source.
         if request.size_bytes:
             check_space(request, request.size_bytes - size_of(request.transfer))
-        return {**_nothing_yet(request), "transfer": str(request.transfer)}
+        return {**_nothing_yet(request), "transfer": str(request.transfer), "notes": notes}
     if check_mode:
         return _nothing_yet(request)
     if request.source.startswith("file://") and not request.move:
@@ -49,7 +55,27 @@ def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
             _stage(request, held)
     if not staged:
         verify(request)
-    return _facts(request, changed=staged)
+    return {**_facts(request, changed=staged), "notes": notes}
+
+
+def _take(request: Request, notes: list[str]) -> dict[str, Any]:
+    """Bring the revision from peers; return nothing when they fail, with a note why: the source has it, too.
+
+    Of patterns the peers' own were heeded already.
+    """
+    there = dataclasses.replace(request, source=f"peers://{request.peers_sums}", include=[], exclude=[])
+    with lock(there) as held:
+        if not request.path.exists():
+            try:
+                _stage(there, held)
+            except ModelError as error:
+                notes.append(
+                    f"{request.name} {request.revision} was not to be had from peers, so its source is asked: {error}"
+                )
+                return {}
+            return {**_facts(request, changed=True), "notes": notes, "peer": True}
+    verify(request)
+    return {**_facts(request, changed=False), "notes": notes}
 
 
 def _nothing_yet(request: Request) -> dict[str, Any]:

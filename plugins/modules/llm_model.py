@@ -108,6 +108,28 @@ options:
     type: dict
     default: {}
     version_added: 0.2.0
+  peers:
+    description:
+      - Hosts that serve the revision (M(llmops.vllm.llm_model_peer)), tried in this order before the source. When none
+        of them can, a warning says why, and the source is asked.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
+    suboptions:
+      url:
+        description: Address that the peer told.
+        type: str
+        required: true
+      token:
+        description: Token that the peer told.
+        type: str
+        required: true
+  peers_sums:
+    description: The RV(sums_sha256) of the revision, as a peer told it. What peers send is refused when it is another.
+    type: str
+    default: ""
+    version_added: 0.2.0
   parallel:
     description: Files brought at the same time.
     type: int
@@ -188,6 +210,10 @@ sums_sha256:
   description: SHA-256 of its C(SHA256SUMS), which stands for the whole content.
   type: str
   returned: when it is there
+peer:
+  description: Whether the revision came from a peer.
+  type: bool
+  returned: when it did
 transfer:
   description: Directory into which the caller must copy the files of a C(controller://) source before it calls again.
   type: str
@@ -224,6 +250,16 @@ def main() -> None:
             "bucket_command": {"type": "str", "default": ""},
             "bucket_environment": {"type": "dict", "default": {}},
             "bucket_secrets": {"type": "dict", "default": {}, "no_log": True},
+            "peers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "url": {"type": "str", "required": True},
+                    "token": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "peers_sums": {"type": "str", "default": ""},
             "parallel": {"type": "int", "default": 4},
             "bandwidth_bytes_per_second": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 14400},
@@ -244,6 +280,8 @@ def main() -> None:
     except (LlmopsError, OSError) as error:
         module.fail_json(msg=str(error))
     else:
+        for note in result.pop("notes", []):
+            module.warn(note)
         module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
 
 
