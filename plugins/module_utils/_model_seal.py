@@ -9,7 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Mapping
 
-from . import _safetensors
+from . import _model_content
 from ._model_files import LEFT_OUT, SUMS, files_of, make_directory, read_sums, sha256, sync, wanted
 from ._model_host import check_reader
 from ._model_request import Request
@@ -28,7 +28,7 @@ def seal(request: Request, source: Source) -> None:
     if links:
         raise ModelError(f"{folder / links[0]}: is a link, and a revision must hold its own files: set move to false")
     stated = read_sums(folder / SUMS) or {}
-    _safetensors.check(folder)
+    _model_content.check(folder)
     sums = {name: sha256(folder / name) for name in files}
     source.compare(request, sums)
     if source.selects:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pathlib
 
-from . import _safetensors
+from . import _model_content
 from ._model_files import SUMS, files_of, read_sums, sha256
 from ._model_host import check_reader, user_exists
 from ._model_request import Request
@@ -31,7 +31,7 @@ def verify(request: Request, *, check_mode: bool = False) -> None:
     if added:
         raise _broken(request, f"holds {added[0]}, which was put there later: {SUMS} does not name it")
     try:
-        _safetensors.check(request.path)
+        _model_content.check(request.path)
     except ModelError as error:
         raise _broken(request, f"is damaged ({error})") from error
     for name, digest in sums.items():

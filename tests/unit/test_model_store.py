@@ -422,3 +422,46 @@ def test_model_in_the_form_of_mistral_needs_no_config_json(tmp_path: pathlib.Pat
         _safetensors.check(tmp_path)
     (tmp_path / "params.json").write_text("{}")
     _safetensors.check(tmp_path)
+
+
+def adapter(folder: pathlib.Path) -> pathlib.Path:
+    """Make an adapter of the model in the folder: no config.json, no tokenizer."""
+    for path in folder.iterdir():
+        if path.name != "model.safetensors":
+            path.unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+    return folder
+
+
+def test_adapter_is_staged_like_a_model(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    adapter(source)
+    assert run_module("llm_model", options)["changed"]
+    assert not run_module("llm_model", dict(options, verify="sha256"))["changed"]
+    with open(Request(**options).path / "adapter_model.safetensors", "ab") as file:
+        file.write(b"x")
+    assert "longer than its tensors" in run_module("llm_model", options)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: not there"),
+        (lambda f: (f / "adapter_model.safetensors").write_bytes(b"x" * 99), "no safetensors file"),
+        (lambda f: (f / "adapter_config.json").write_text('{"peft_type": "IA3"}'), "peft_type is 'IA3'"),
+        (lambda f: (f / "adapter_config.json").write_text("[]"), "peft_type is None"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read as JSON"),
+    ],
+)
+def test_bad_adapter_is_refused(
+    run_module: Callable[..., Any],
+    options: dict[str, Any],
+    source: pathlib.Path,
+    damage: Callable[[pathlib.Path], Any],
+    words: str,
+) -> None:
+    damage(adapter(source))
+    assert words in run_module("llm_model", options)["msg"]
+    assert not Request(**options).path.exists()
