@@ -9,7 +9,7 @@ import pathlib
 import shutil
 
 from ._model_files import SUMS, files_of
-from ._model_host import check_space
+from ._model_host import expect
 from ._model_request import Request
 from ._safetensors import ModelError
 
@@ -27,7 +27,7 @@ def copy(request: Request, held: int) -> None:
     source = source_directory(request)
     shutil.rmtree(request.incoming, ignore_errors=True)  # of a run that was killed
     files = files_of(source)
-    check_space(request, sum((source / name).stat().st_size for name in files))
+    expect(request, sum((source / name).stat().st_size for name in files))
     for name in [*files, *([SUMS] if (source / SUMS).is_file() else [])]:
         target = request.incoming / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ._model_files import LEFT_OUT, SUMS, files_of, parse_sums, sha256, size_of, wanted
-from ._model_host import check_free, check_space
+from ._model_host import check_free, expect
 from ._model_request import Request
 from ._safetensors import ModelError
 from ._throttle import CHUNK, Throttle
@@ -144,7 +144,7 @@ class _Fetch:
         with concurrent.futures.ThreadPoolExecutor(max(1, self._request.parallel)) as pool:
             missing = [name for name, there in zip(self._sums, pool.map(self._is_there, self._sums)) if not there]
             size = self._place.size(list(self._sums)) if missing else 0
-            check_space(self._request, max(0, size - size_of(self._request.incoming)))
+            expect(self._request, max(0, size - size_of(self._request.incoming)))
             running = [pool.submit(self._bring, name) for name in missing]
             try:
                 for one in concurrent.futures.as_completed(running):

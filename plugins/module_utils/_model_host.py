@@ -12,6 +12,7 @@ import pwd
 import shutil
 import subprocess
 
+from . import _model_progress
 from ._model_request import Request
 from ._safetensors import ModelError
 
@@ -24,6 +25,12 @@ def check_space(request: Request, needed: int) -> None:
             f"{request.root}: {free / 1e9:.1f} GB free, and {request.name} {request.revision} needs {needed / 1e9:.1f} "
             f"GB plus {request.min_free_bytes / 1e9:.1f} GB to spare (min_free_bytes): free it, or set llm_model_root"
         )
+
+
+def expect(request: Request, needed: int) -> None:
+    """Raise ModelError unless so many bytes fit; who waits is told how many will come."""
+    check_space(request, needed)
+    _model_progress.tell(request, "bring", needed)
 
 
 def check_free(request: Request) -> None:

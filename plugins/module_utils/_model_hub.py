@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from ._model_files import LEFT_OUT, git_blob, wanted
-from ._model_host import check_space
+from ._model_host import expect
 from ._model_request import Request
 from ._safetensors import ModelError
 
@@ -26,7 +26,7 @@ def download(request: Request, held: int) -> None:
     size = _DOWNLOAD_SIZE.search(told)
     needed = float(size[1]) * 1000 ** " KMGTP".index(size[2] or " ") if size else 0
     partial = sum(path.stat().st_size for path in (request.incoming / ".cache").rglob("*.incomplete"))
-    check_space(request, max(0, int(needed) - partial))
+    expect(request, max(0, int(needed) - partial))
     code, told = _run(request, repository, held, ["--quiet"])
     # Without the hub, some versions take whatever lies in the directory for the model, and end well.
     if code != 0 or "repo cannot be accessed" in told:

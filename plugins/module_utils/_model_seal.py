@@ -9,7 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Mapping
 
-from . import _model_content
+from . import _model_content, _model_progress
 from ._model_files import LEFT_OUT, SUMS, files_of, make_directory, read_sums, sha256, sync, wanted
 from ._model_host import check_reader
 from ._model_request import Request
@@ -23,6 +23,7 @@ def seal(request: Request, source: Source) -> None:
     folder = request.incoming
     if not folder.is_dir():
         raise ModelError(f"{request.source}: nothing was brought: look at the source")
+    _model_progress.tell(request, "check")
     files = files_of(folder)
     links = [name for name in files if (folder / name).is_symlink()]
     if links:

@@ -20,8 +20,10 @@ from ._model_host import check_reader_exists, check_space
 from ._model_request import Request, validate
 from ._model_seal import seal
 from ._model_sources import source_of
+from ._model_tools import check_command_exists
 from ._model_verify import verify
 from ._model_workspace import leftovers, lock
+from ._revision import BUCKETS
 from ._safetensors import ModelError
 
 __all__ = ["SUMS", "Request", "absent", "difference", "present", "verify"]
@@ -35,6 +37,8 @@ def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
         return _facts(request, changed=False)
     if not check_mode:
         check_reader_exists(request)
+    if request.source.startswith(BUCKETS):
+        check_command_exists(request.source, request.bucket_command)
     notes: list[str] = []
     if request.peers and not check_mode:
         taken = _take(request, notes)
@@ -55,6 +59,8 @@ def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
             _stage(request, held)
     if not staged:
         verify(request)
+    if staged and request.source.startswith("hf://") and request.bandwidth_bytes_per_second:
+        notes.append(f"{request.source} came without a limit of bytes a second: the hub's command knows none")
     return {**_facts(request, changed=staged), "notes": notes}
 
 

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ._safetensors import ModelError
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,13 @@ def command_problem(source: str, command: str) -> str | None:
     if name in able:
         return None
     return f"is {command!r}, which does not read {source}: give {' or '.join(able)}, with or without its path"
+
+
+def check_command_exists(source: str, command: str) -> None:
+    """Raise ModelError when this host lacks the command: hours before it would be missed, and in a dry run, too."""
+    wanted = command or USUAL[source.partition("://")[0]]
+    if shutil.which(wanted) is None:
+        raise ModelError(
+            f"{wanted}: this host has no such command, and {source} needs it: install it, or set "
+            "llm_model_bucket_command"
+        )

@@ -12,6 +12,7 @@ import pathlib
 import time
 from collections.abc import Iterator
 
+from . import _model_progress
 from ._model_files import make_directory
 from ._model_request import Request
 from ._safetensors import ModelError
@@ -38,13 +39,16 @@ def lock(request: Request) -> Iterator[int]:
                         f"still holds {request.workspace / _LOCK}: wait for it, or end it"
                     ) from None
                 time.sleep(_POLL_S)
-        yield handle
+        try:
+            yield handle
+        finally:
+            _model_progress.forget(request)
     finally:
         os.close(handle)
 
 
 def leftovers(request: Request) -> list[pathlib.Path]:
-    """Return what runs left aside: all but the lock, which others may wait for."""
+    """Return what runs left aside: all but the lock, for which others may wait, and what is told to who waits."""
     if not request.workspace.is_dir():
         return []
-    return sorted(path for path in request.workspace.iterdir() if path.name != _LOCK)
+    return sorted(path for path in request.workspace.iterdir() if path.is_dir())

@@ -237,6 +237,20 @@ def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in files.items() if "/" not in name}
 
 
+def test_limit_that_a_hub_does_not_know_is_said(
+    run_module: Callable[..., Any],
+    tmp_path: pathlib.Path,
+    options: dict[str, Any],
+    wanted: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda self, text: told.append(text))
+    options["hub_command"] = copying(tmp_path, wanted, listing(wanted))
+    assert run_module("llm_model", dict(options, bandwidth_bytes_per_second=1 << 30))["changed"]
+    assert [text for text in told if "without a limit of bytes a second" in text]
+
+
 @pytest.mark.parametrize("form", [listing, records])
 def test_what_the_hub_says_of_its_files_is_what_is_staged(
     tmp_path: pathlib.Path, options: dict[str, Any], wanted: dict[str, bytes], form: Callable[..., str]

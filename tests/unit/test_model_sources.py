@@ -203,7 +203,7 @@ def test_room_is_looked_at_on_the_way_too(
     run_module: Callable[..., Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source need not tell its size."""
-    monkeypatch.setattr(_model_fetch, "check_space", lambda request, needed: None)
+    monkeypatch.setattr(_model_fetch, "expect", lambda request, needed: None)
     monkeypatch.setattr(_model_fetch, "_LOOK_AT_DISK_EVERY", 100_000)
     result = run_module("llm_model", dict(options, min_free_bytes=1 << 62))
     assert "are left free" in result["msg"]
@@ -260,7 +260,10 @@ def test_bandwidth_is_shared_by_all_files(
         ({"source": "ftp://host/x"}, ["source", "https://, http://, s3://, gs://"]),
         ({"source": "s3://bucket/x", "bucket_command": "gsutil"}, ["'gsutil'", "aws or rclone"]),
         ({"source": "gs://bucket/x", "bucket_command": "/usr/bin/s5cmd"}, ["s5cmd", "gcloud or gsutil or rclone"]),
-        ({"source": "gs://bucket/x", "bucket_command": "/no/gcloud"}, ["/no/gcloud: cannot be run", "install it"]),
+        (
+            {"source": "gs://bucket/x", "bucket_command": "/no/gcloud"},
+            ["/no/gcloud: this host has no such command", "install it", "llm_model_bucket_command"],
+        ),
         ({"source": "https://host/a", "revision": "latest"}, ["revision", "'latest'"]),
         ({"parallel": 0}, ["parallel is 0"]),
         ({"bandwidth_bytes_per_second": -1}, ["bandwidth_bytes_per_second is -1"]),

@@ -66,7 +66,7 @@ class Fleet:
             *words,
         ]
         env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections_path()), "ANSIBLE_NOCOLOR": "1"}
-        env["ANSIBLE_LOCALHOST_WARNING"] = "0"
+        env.update(ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_PIPELINING="1", ANSIBLE_ASYNC_DIR=str(self.folder / "jobs"))
         done = subprocess.run(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
@@ -134,3 +134,17 @@ def test_files_of_the_controller_are_copied_once(tmp_path: pathlib.Path) -> None
     assert done.rc == 0, done.out
     assert fleet.whole() == list(HOSTS)
     assert done.changed() == {"gpu1": 3, "gpu2": 1, "gpu3": 1}
+
+
+def test_who_waits_sees_how_far_it_is_and_a_failure_in_its_own_words(
+    tmp_path: pathlib.Path, mirror: FakeMirror
+) -> None:
+    fleet = Fleet(tmp_path, mirror.address)
+    rate = sum(map(len, mirror.files.values())) // 6
+    alone = fleet.run("--limit", "gpu1", llm_model_bandwidth_bytes_per_second=rate)
+    assert alone.rc == 0, alone.out
+    assert re.search(r"^gpu1: tiny r1: \d+ % \(0.0 of 0.0 GB\)", alone.out, re.MULTILINE), alone.out
+    mirror.status = 404
+    refused = fleet.run("--limit", "gpu2")
+    assert refused.rc == 2
+    assert "SHA256SUMS: 404 Not Found. What was downloaded" in refused.out
