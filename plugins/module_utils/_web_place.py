@@ -71,7 +71,7 @@ class Web:
         except urllib.error.HTTPError as error:
             with error:
                 pass
-            hint = " (llm_model_mirror_headers)" if error.code in (401, 403) else ""
+            hint = " (a closed mirror needs llm_model_mirror_headers)" if error.code in (401, 403) else ""
             text = f"{method} {address}: {error.code} {error.reason}{hint}"
             raise TransferError(text, passing=error.code in _PASSING, beyond=error.code == 416) from error
         except (OSError, http.client.HTTPException) as error:
