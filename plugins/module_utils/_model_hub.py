@@ -27,7 +27,7 @@ def download(request: Request, held: int) -> None:
     needed = float(size[1]) * 1000 ** " KMGTP".index(size[2] or " ") if size else 0
     partial = sum(path.stat().st_size for path in (request.incoming / ".cache").rglob("*.incomplete"))
     expect(request, max(0, int(needed) - partial))
-    code, told = _run(request, repository, held, ["--quiet"])
+    code, told = _run(request, repository, held, ["--quiet", "--max-workers", str(request.parallel)])
     # Without the hub, some versions take whatever lies in the directory for the model, and end well.
     if code != 0 or "repo cannot be accessed" in told:
         end = " ".join(line.strip() for line in told.strip().splitlines()[-5:])

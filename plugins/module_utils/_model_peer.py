@@ -24,7 +24,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +151,7 @@ class _Server(http.server.ThreadingHTTPServer):
                 break
 
     @contextlib.contextmanager
-    def busy(self) -> Any:
+    def busy(self) -> Iterator[None]:
         """Count a request that runs."""
         with self._lock:
             self._busy += 1
