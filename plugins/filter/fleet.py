@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _drain, _fleet, _fleet_check, _status
+from ansible_collections.llmops.vllm.plugins.module_utils import _drain, _fleet, _fleet_check, _model_peers, _status
 from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
 
@@ -37,4 +37,6 @@ class FilterModule:
             "status_rows": _status.rows,
             "status_table": _status.table,
             "fleet_problems": _problems,
+            "model_peers": _model_peers.plan,
+            "model_offers": _model_peers.offers,
         }

@@ -38,12 +38,15 @@ REPLICA_KEYS = (
     "model_source",
     "model_revision",
     "model_config",
+    "adapters",
     "profile",
     "gpus",
     "tensor_parallel_size",
     "port",
     "flags",
 )
+
+ADAPTER_KEYS = ("name", "source", "revision")
 
 HostVars = Mapping[str, Any]
 
@@ -126,6 +129,7 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
                 "port": as_int(setting(entry, "port", number(variables, "vllm_port") + index)),
                 "pool": str(setting(entry, "pool", setting(variables, "llmops_pool", DEFAULT_POOL))),
                 **{f"model_{key}": value for key, value in model.items()},
+                "adapters": _adapters(setting(entry, "adapters", setting(variables, "llmops_adapters", []))),
                 "profile": setting(entry, "profile", setting(variables, "llmops_profile", DEFAULT_PROFILE)),
                 "gpus": gpus,
                 "tensor_parallel_size": own_size,
@@ -134,6 +138,14 @@ def host_replicas(host: str, variables: HostVars) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _adapters(written: Any) -> list[dict[str, str]]:
+    """Return the adapters of a replica as texts; what is no mapping is left to ``problems``."""
+    given = written if isinstance(written, list) else []
+    return [
+        {key: str(setting(entry, key, "")) for key in ADAPTER_KEYS} for entry in given if isinstance(entry, Mapping)
+    ]
 
 
 def absent(hostvars: Mapping[str, HostVars], hosts: Iterable[str]) -> list[str]:
@@ -189,8 +201,11 @@ def pools(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def models(found: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the models that replicas serve, each revision once, as ``{name, source, revision}``."""
-    rows = [{key: str(replica[f"model_{key}"]) for key in ("name", "source", "revision")} for replica in found]
+    """Return the models and adapters that replicas serve, each revision once, as ``{name, source, revision}``."""
+    rows = []
+    for replica in found:
+        rows.append({key: str(replica[f"model_{key}"]) for key in ADAPTER_KEYS})
+        rows += [dict(adapter) for adapter in replica.get("adapters", [])]
     return list({(row["name"], row["revision"]): row for row in rows}.values())
 
 

@@ -19,6 +19,7 @@ from . import (
     _check_flags,
     _check_hosts,
     _check_keys,
+    _check_models,
     _check_monitoring,
     _check_pools,
     _check_server,
@@ -156,6 +157,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
     yield from _groups(inventory, fleet)
     yield from _check_hosts.problems(hostvars, sound.carriers, fleet)
     yield from _check_pools.problems(hostvars, inventory.groups, sound.carriers, inventory.pool_groups, fleet)
+    yield from _check_models.problems(hostvars, fleet)
     yield from _check_monitoring.problems(hostvars, sound.carriers, fleet)
     for host in sound.servers:
         yield from _originated(inventory, host, _check_server.problems(_server_settings(sound, host)))

@@ -78,6 +78,9 @@ def _one(
         "served-model-name": [str(replica["model_name"]), alias],
         "tensor-parallel-size": int(replica["tensor_parallel_size"]),
     }
+    adapters = [f"{one['name']}={model_root}/{one['name']}/{one['revision']}" for one in replica.get("adapters") or []]
+    if adapters:
+        own.update({"enable-lora": True, "lora-modules": adapters})
     user = {**on_host, **on_replica}
     chosen, dropped = _profile(str(replica["profile"]), user, cpu=not replica["gpus"])
     merged = {**own, **chosen, **user}
@@ -119,6 +122,11 @@ def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
             both = "" if is_secret(name) else f" ({seen[name]!r} and {value!r})"
             yield Problem("", f"{variable}.{name}", value_of(name, value), f"is given twice{both}: keep one")
         seen[name] = value
+
+
+def flag_names(flags: Any) -> set[str]:
+    """Return the names of the flags that a mapping sets, whatever their spelling; none of what is no mapping."""
+    return {_renamed(written, value)[0] for written, value in flags.items()} if isinstance(flags, Mapping) else set()
 
 
 def _renamed(written: Any, value: Any) -> tuple[str, Any]:

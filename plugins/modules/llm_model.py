@@ -23,12 +23,15 @@ options:
     required: true
   revision:
     description:
-      - The pinned revision. 40 hexadecimal digits of a commit for a hub repository, a label for a directory.
+      - The pinned revision. 40 hexadecimal digits of a commit for a hub repository, a label for any other source.
     type: str
     required: true
   source:
     description:
       - C(hf://organisation/repository), a hub repository.
+      - C(https://mirror/directory) or C(http://mirror/directory), a directory whose C(SHA256SUMS) names all files. Any
+        revision that was staged by this module is one.
+      - C(s3://bucket/directory) or C(gs://bucket/directory), the same in a bucket.
       - C(file:///directory), a directory or mount on this host.
       - C(controller:///directory), a directory on the controller, whose files the role C(llm_model) copies to the
         directory RV(transfer) that the first call returns.
@@ -55,12 +58,12 @@ options:
     description: Address of a mirror of the hub.
     type: str
   include:
-    description: Patterns of files to download from a hub. Empty means all.
+    description: Patterns of files to download from a hub, a mirror or a bucket. Empty means all.
     type: list
     elements: str
     default: []
   exclude:
-    description: Patterns of files not to download from a hub.
+    description: Patterns of files not to download.
     type: list
     elements: str
     default: []
@@ -82,9 +85,64 @@ options:
     description: Bytes that must stay free on the file system beyond what the model needs.
     type: int
     default: 1073741824
+  mirror_headers:
+    description: Headers for a mirror, such as C(Authorization). They do not go to where it redirects.
+    type: dict
+    default: {}
+    version_added: 0.2.0
+  bucket_command:
+    description:
+      - The command that reads a bucket, C(aws), C(gcloud), C(gsutil) or C(rclone), with or without its path. Empty
+        means C(aws) for C(s3://) and C(gcloud) for C(gs://).
+      - For C(rclone) the remote has the name of the scheme, C(s3) or C(gs).
+    type: str
+    default: ""
+    version_added: 0.2.0
+  bucket_environment:
+    description: Environment of that command besides that of the module, such as C(AWS_ENDPOINT_URL).
+    type: dict
+    default: {}
+    version_added: 0.2.0
+  bucket_secrets:
+    description: The same for what nobody may see, such as C(AWS_SECRET_ACCESS_KEY).
+    type: dict
+    default: {}
+    version_added: 0.2.0
+  peers:
+    description:
+      - Hosts that serve the revision (M(llmops.vllm.llm_model_peer)), tried in this order before the source. When none
+        of them can, a warning says why, and the source is asked.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
+    suboptions:
+      url:
+        description: Address that the peer told.
+        type: str
+        required: true
+      token:
+        description: Token that the peer told.
+        type: str
+        required: true
+  peers_sums:
+    description: The RV(sums_sha256) of the revision, as a peer told it. What peers send is refused when it is another.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  parallel:
+    description: Files brought at the same time.
+    type: int
+    default: 4
+    version_added: 0.2.0
+  bandwidth_bytes_per_second:
+    description: Bytes a second that may come from a mirror or a bucket. V(0) is no limit. A hub's command knows none.
+    type: int
+    default: 0
+    version_added: 0.2.0
   timeout:
     description:
-      - Seconds after which a download from a hub, or a wait for another run that stages the same, is given up.
+      - Seconds after which a download, or a wait for another run that stages the same, is given up.
       - What was downloaded stays, and the next run goes on with it.
     type: int
     default: 14400
@@ -152,6 +210,10 @@ sums_sha256:
   description: SHA-256 of its C(SHA256SUMS), which stands for the whole content.
   type: str
   returned: when it is there
+peer:
+  description: Whether the revision came from a peer.
+  type: bool
+  returned: when it did
 transfer:
   description: Directory into which the caller must copy the files of a C(controller://) source before it calls again.
   type: str
@@ -184,6 +246,22 @@ def main() -> None:
             "reader": {"type": "str"},
             "size_bytes": {"type": "int", "default": 0},
             "min_free_bytes": {"type": "int", "default": 1 << 30},
+            "mirror_headers": {"type": "dict", "default": {}, "no_log": True},
+            "bucket_command": {"type": "str", "default": ""},
+            "bucket_environment": {"type": "dict", "default": {}},
+            "bucket_secrets": {"type": "dict", "default": {}, "no_log": True},
+            "peers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "url": {"type": "str", "required": True},
+                    "token": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "peers_sums": {"type": "str", "default": ""},
+            "parallel": {"type": "int", "default": 4},
+            "bandwidth_bytes_per_second": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 14400},
             "verify": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -202,6 +280,8 @@ def main() -> None:
     except (LlmopsError, OSError) as error:
         module.fail_json(msg=str(error))
     else:
+        for note in result.pop("notes", []):
+            module.warn(note)
         module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
 
 

@@ -215,3 +215,12 @@ def test_absent_replicas_are_named_by_entry_and_by_host():
         "gpu3": {},
     }
     assert _fleet.absent(hostvars, hostvars) == ["gpu1/b", "gpu2/r0", "gpu2/r1"]
+
+
+def test_adapters_of_a_host_or_of_a_replica_are_staged_with_its_model() -> None:
+    ours = {"name": "support", "source": "hf://a/support", "revision": "c" * 40}
+    entries = [{"name": "a", "gpus": [0]}, {"name": "b", "gpus": [1], "adapters": []}, {"name": "c", "adapters": ["x"]}]
+    variables = {"llmops_model_name": "llama", "llmops_adapters": [ours], "vllm_replicas": entries}
+    found = _fleet.replicas({"gpu1": variables}, ["gpu1"])
+    assert [replica["adapters"] for replica in found] == [[ours], [], []]
+    assert [row["name"] for row in _fleet.models(found)] == ["llama", "support"]

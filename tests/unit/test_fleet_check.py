@@ -322,3 +322,99 @@ def test_defaults_are_those_of_the_roles() -> None:
         told |= yaml.safe_load(path.read_text())
     assert {name: told[name] for name in _fleet.DEFAULTS} == _fleet.DEFAULTS
     assert {name: told[f"llm_balancer_{name}"] for name in _check_balancer.DEFAULTS} == _check_balancer.DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable", "words"),
+    [
+        (
+            {"llmops_model_source": "ftp://host/x"},
+            "llmops_model_source",
+            "is 'ftp://host/x': begin it with one of hf://",
+        ),
+        (
+            {"llmops_model_source": "s3://weights/x", "llm_model_bucket_command": "/usr/bin/s5cmd"},
+            "llm_model_bucket_command",
+            "is '/usr/bin/s5cmd', which does not read s3://weights/x: give aws or rclone",
+        ),
+        (
+            {"llmops_model_source": "gs://weights/x", "llm_model_bucket_command": "aws"},
+            "llm_model_bucket_command",
+            "is 'aws', which does not read gs://weights/x: give gcloud or gsutil or rclone",
+        ),
+    ],
+)
+def test_source_that_cannot_be_read(variables: dict[str, Any], variable: str, words: str) -> None:
+    found = checked({"gpu1": {**SERVER, "llmops_model_revision": "r1", **variables}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == [variable]
+    assert words in found.findings[0].message
+
+
+def test_one_revision_of_one_name_from_two_sources_on_one_host() -> None:
+    entries = [
+        {"name": "a", "gpus": [0], "model_source": "file:///mnt/x", "model_revision": "r1", "pool": "one"},
+        {"name": "b", "gpus": [1], "model_source": "file:///mnt/x-fp8", "model_revision": "r1", "pool": "two"},
+    ]
+    host = {**SERVER, "vllm_gpus": 2, "vllm_replicas": entries}
+    found = checked({"gpu1": host}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["vllm_replicas[b].model_revision"]
+    assert "gpu1/a has the same revision" in found.findings[0].message
+    entries[1]["model_revision"] = "r1-fp8"
+    assert checked({"gpu1": host}, {"lb1": BALANCER}).ok
+
+
+ADAPTER = {"name": "support", "source": "hf://example/support-lora", "revision": "c" * 40}
+
+
+def test_adapters_that_are_right() -> None:
+    own = {"name": "r0", "adapters": [{**ADAPTER, "revision": "d" * 40}]}
+    second = {**SERVER, "llmops_address": "192.0.2.22", "vllm_replicas": [own]}
+    found = checked({"gpu1": {**SERVER, "llmops_adapters": [ADAPTER]}, "gpu2": second}, {"lb1": BALANCER})
+    assert found.ok, found.lines()  # one host tries another revision
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable", "words"),
+    [
+        ({"llmops_adapters": ["support"]}, "llmops_adapters", "is a list with other things: give a list of mappings"),
+        ({"llmops_adapters": [{**ADAPTER, "rank": 8}]}, "llmops_adapters[0].rank", "known are name, source, revision"),
+        ({"llmops_adapters": [{**ADAPTER, "name": "a=b"}]}, "llmops_adapters[0].name", "is 'a=b': clients call it so"),
+        ({"llmops_adapters": [{**ADAPTER, "name": "llama"}]}, "llmops_adapters[0].name", "the model has"),
+        ({"llmops_adapters": [ADAPTER, ADAPTER]}, "llmops_adapters[1].name", "another adapter or the model has"),
+        ({"llmops_adapters": [{**ADAPTER, "source": "/x"}]}, "llmops_adapters[0].source", "begin it with one of hf://"),
+        (
+            {"llmops_adapters": [{**ADAPTER, "revision": "main"}]},
+            "llmops_adapters[0].revision",
+            "40 hexadecimal digits",
+        ),
+        (
+            {"vllm_replicas": [{"name": "a", "adapters": [{**ADAPTER, "revision": ""}]}]},
+            "vllm_replicas[a].adapters[0].revision",
+            "40 hexadecimal digits",
+        ),
+        (
+            {"llmops_adapters": [ADAPTER], "vllm_flags": {"lora_modules": ["x=/y"]}},
+            "vllm_flags.lora-modules",
+            "llmops_adapters sets it, too",
+        ),
+        (
+            {
+                "llmops_adapters": [{**ADAPTER, "source": "gs://weights/x", "revision": "r1"}],
+                "llm_model_bucket_command": "aws",
+            },
+            "llm_model_bucket_command",
+            "does not read gs://weights/x",
+        ),
+    ],
+)
+def test_adapters_that_are_wrong(variables: dict[str, Any], variable: str, words: str) -> None:
+    found = checked({"gpu1": {**SERVER, **variables}}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == [variable]
+    assert words in found.findings[0].message
+
+
+def test_adapters_of_a_pool_have_the_same_names() -> None:
+    second = {**SERVER, "llmops_address": "192.0.2.22"}
+    found = checked({"gpu1": {**SERVER, "llmops_adapters": [ADAPTER]}, "gpu2": second}, {"lb1": BALANCER})
+    assert [finding.variable for finding in found.findings] == ["llmops_adapters"]
+    assert "support on gpu1/r0, none on gpu2/r0" in found.findings[0].message

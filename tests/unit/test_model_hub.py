@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model_files import wanted as is_wanted
 from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
 from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
 
@@ -236,6 +237,20 @@ def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in files.items() if "/" not in name}
 
 
+def test_limit_that_a_hub_does_not_know_is_said(
+    run_module: Callable[..., Any],
+    tmp_path: pathlib.Path,
+    options: dict[str, Any],
+    wanted: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda self, text: told.append(text))
+    options["hub_command"] = copying(tmp_path, wanted, listing(wanted))
+    assert run_module("llm_model", dict(options, bandwidth_bytes_per_second=1 << 30))["changed"]
+    assert [text for text in told if "without a limit of bytes a second" in text]
+
+
 @pytest.mark.parametrize("form", [listing, records])
 def test_what_the_hub_says_of_its_files_is_what_is_staged(
     tmp_path: pathlib.Path, options: dict[str, Any], wanted: dict[str, bytes], form: Callable[..., str]
@@ -307,4 +322,4 @@ def test_hanging_command_is_ended_after_the_timeout(tmp_path: pathlib.Path, opti
 def test_patterns_mean_what_they_mean_to_the_hubs_command(
     name: str, include: list[str], exclude: list[str], wanted: bool
 ) -> None:
-    assert _model_store._wanted(name, include, exclude) is wanted
+    assert is_wanted(name, include, exclude) is wanted

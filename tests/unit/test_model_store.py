@@ -15,7 +15,9 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _model_store, _safetensors
+from ansible_collections.llmops.vllm.plugins.module_utils._model_files import sha256
 from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model_workspace import leftovers
 
 from tools import tiny_model
 
@@ -74,7 +76,7 @@ def name_a_missing_shard(folder: pathlib.Path) -> None:
 
 def alter(folder: pathlib.Path) -> None:
     """One byte of the weights changes after the sums were written."""
-    sums = {path.name: _model_store.sha256(path) for path in folder.iterdir()}
+    sums = {path.name: sha256(path) for path in folder.iterdir()}
     (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
     raw = bytearray((folder / "model.safetensors").read_bytes())
     raw[-1] ^= 1
@@ -185,7 +187,7 @@ def test_noise_of_the_file_system_is_not_part_of_a_revision(
 
 
 def test_expected_sums_are_kept_to_afterwards(run_module: Callable[..., Any], options: dict[str, Any]) -> None:
-    right = _model_store.sha256(pathlib.Path(options["source"][7:]) / "model.safetensors")
+    right = sha256(pathlib.Path(options["source"][7:]) / "model.safetensors")
     assert run_module("llm_model", dict(options, sha256sums={"model.safetensors": right.upper()}))["changed"]
     assert not run_module("llm_model", dict(options, sha256sums={"model.safetensors": right}))["changed"]
     result = run_module("llm_model", dict(options, sha256sums={"model.safetensors": "0" * 64}))
@@ -251,7 +253,7 @@ def test_what_a_killed_removal_left_is_removed(run_module: Callable[..., Any], o
     del absent["source"]
     result = run_module("llm_model", absent)
     assert (result["changed"], result["diff"]) == (True, {"before": "", "after": ""})
-    assert _model_store._leftovers(request) == []
+    assert leftovers(request) == []
     assert not run_module("llm_model", absent)["changed"]
 
 
@@ -420,3 +422,46 @@ def test_model_in_the_form_of_mistral_needs_no_config_json(tmp_path: pathlib.Pat
         _safetensors.check(tmp_path)
     (tmp_path / "params.json").write_text("{}")
     _safetensors.check(tmp_path)
+
+
+def adapter(folder: pathlib.Path) -> pathlib.Path:
+    """Make an adapter of the model in the folder: no config.json, no tokenizer."""
+    for path in folder.iterdir():
+        if path.name != "model.safetensors":
+            path.unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+    return folder
+
+
+def test_adapter_is_staged_like_a_model(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path
+) -> None:
+    adapter(source)
+    assert run_module("llm_model", options)["changed"]
+    assert not run_module("llm_model", dict(options, verify="sha256"))["changed"]
+    with open(Request(**options).path / "adapter_model.safetensors", "ab") as file:
+        file.write(b"x")
+    assert "longer than its tensors" in run_module("llm_model", options)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: not there"),
+        (lambda f: (f / "adapter_model.safetensors").write_bytes(b"x" * 99), "no safetensors file"),
+        (lambda f: (f / "adapter_config.json").write_text('{"peft_type": "IA3"}'), "peft_type is 'IA3'"),
+        (lambda f: (f / "adapter_config.json").write_text("[]"), "peft_type is None"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read as JSON"),
+    ],
+)
+def test_bad_adapter_is_refused(
+    run_module: Callable[..., Any],
+    options: dict[str, Any],
+    source: pathlib.Path,
+    damage: Callable[[pathlib.Path], Any],
+    words: str,
+) -> None:
+    damage(adapter(source))
+    assert words in run_module("llm_model", options)["msg"]
+    assert not Request(**options).path.exists()

@@ -44,6 +44,18 @@ def test_role_says_address_model_names_and_gpus() -> None:
     assert found["url"] == "http://192.0.2.21:8000"
 
 
+def test_adapters_are_flags_so_another_revision_is_another_release() -> None:
+    adapter = {"name": "support", "source": "hf://a/support", "revision": REVISION}
+    found = one({"flags": {"max-lora-rank": 64}}, adapters=[adapter])["settings"]
+    assert found["lora-modules"] == [f"support=/srv/llm-models/support/{REVISION}"]
+    assert (found["enable-lora"], found["max-lora-rank"]) == (True, 64)
+    assert "enable-lora" not in one(adapters=[])["settings"]
+
+
+def test_nothing_is_fetched_once_it_is_staged() -> None:
+    assert one()["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
 @pytest.mark.parametrize(
     ("host", "entry", "wanted"),
     [
