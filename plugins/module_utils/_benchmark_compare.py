@@ -188,5 +188,6 @@ def _errors(record: Record, other: Record) -> Row:
 
 
 def _error_percent(figures: Mapping[str, Any]) -> float:
-    broken, asked = figures["failed"] + figures["short"], figures["completed"] + figures["failed"]
-    return round(100 * float(broken) / asked, 2)
+    broken: int = figures["failed"] + figures["short"]
+    asked: int = figures["completed"] + figures["failed"]
+    return round(100 * broken / asked, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import RECIPES, RecipeError, recipe
 from ansible_collections.llmops.vllm.plugins.module_utils._profiles import PROFILES
@@ -73,3 +75,13 @@ def test_a_load_is_bounded():
         recipe("batch").load(0)
     with pytest.raises(RecipeError, match="profile is 'fast': there are recipes for baseline, "):
         recipe("fast")
+
+
+def test_the_page_shows_the_recipes_as_they_are():
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "benchmark.md").read_text()
+    for one in RECIPES.values():
+        good = ", ".join(f"{name.upper()} {limit:.0f} ms" for name, limit in (one.goodput_ms or {}).items())
+        cells = [f"`{one.name}`", one.input_tokens, one.shared_tokens, one.output_tokens, one.requests]
+        cells += [one.concurrency or "-", f"{one.request_rate:g}" if one.request_rate else "-", good]
+        assert f"| {' | '.join(map(str, cells))} |" in page
+        assert f"- **{one.name}**:" in page
