@@ -139,7 +139,7 @@ def _number_ms(name: str, value: Any) -> float:
 def _watched(profile: str) -> dict[str, float]:
     """What alerts call slow is not good here either."""
     limits = _limits.limits({}, "", profile)
-    return {"ttft": limits["ttft_p99_seconds"] * 1000, "tpot": limits["itl_p99_seconds"] * 1000}
+    return {"ttft": limits["ttft_p99_seconds"] * 1000.0, "tpot": limits["itl_p99_seconds"] * 1000.0}
 
 
 RECIPES: dict[str, Recipe] = {

@@ -95,11 +95,6 @@ def asked(fake: Fake) -> float:
 
 
 def test_a_drained_replica_is_measured_twice_and_compared(fleet: Served) -> None:
-    refused = fleet.benchmark(llmops_benchmark_target="replica")
-    assert refused.rc != 0
-    assert "pool chat: none of it is drained: -e llmops_target=gpu2/r0 for llmops.vllm.drain" in " ".join(
-        refused.out.split()
-    )
     for agent in fleet.agents.values():
         agent.store.set(["gpu1/r0"], "drained", "measure", "alice")
     foreseen = fleet.benchmark("--check", llmops_benchmark_target="replica")

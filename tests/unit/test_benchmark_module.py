@@ -127,7 +127,7 @@ def test_the_command_has_the_recipe():
     assert "--prefix-repetition-prefix-len 2048 --prefix-repetition-suffix-len 128" in turns
     assert "--prefix-repetition-num-prefixes 20 --prefix-repetition-output-len 256" in turns
     assert "--request-rate 2 --burstiness 0.7" in turns and "--max-concurrency" not in turns
-    assert "--goodput" not in words(recipe("batch"))
+    assert "--goodput" not in words(recipe("batch", {"goodput_ms": {}}))
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,11 @@ def test_a_replica_is_measured(run_module, fake, env, site, tmp_path):
     assert fake.metric('vllm:prompt_tokens_total{engine="0",model_name="m"}') == 25 * 32  # one of them warmed up
     assert json.loads((tmp_path / "r" / "result.json").read_text())["completed"] == 24
     assert KEY not in json.dumps(result)
+
+
+def test_builds_of_a_version_are_not_told_apart(run_module, fake, env, site):
+    result = run_module("vllm_benchmark", args(fake, env, site, version="0.32.0"), check=True)
+    assert not result.failed and result["version"] == "0.32.0+fake"
 
 
 def test_conversations_share_their_beginning(run_module, fake, env, site):

@@ -33,6 +33,7 @@ def test_load_grows_with_the_replicas_and_lengths_do_not():
 def test_a_change_is_seen_in_the_digest_and_words_are_not():
     one = recipe("baseline")
     assert one.changed({"requests": "160"}).digest() == one.digest()
+    assert one.changed({"goodput_ms": {"ttft": 1000, "tpot": "100"}}).digest() == one.digest()
     assert one.changed({"requests": 80}).digest() != one.digest()
     assert "why" not in one.data()
 
