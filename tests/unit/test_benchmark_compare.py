@@ -12,6 +12,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_expe
 from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_report as reports
 from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import RECIPES, recipe
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu_tiers import TIERS
 
 
 def latency(p50, factor=1.5):
@@ -194,6 +195,7 @@ def test_published_figures_are_for_one_model_gpu_and_recipe_alone():
 
 def test_a_published_figure_was_made_with_the_load_of_its_recipe():
     for one in expected.PUBLISHED:
+        assert one.tier in TIERS
         load = RECIPES[one.profile]
         assert (load.input_tokens, load.output_tokens, load.shared_tokens) == (2048, 512, 0)
         assert load.concurrency == {"baseline": 16, "batch": 256}[one.profile] and not load.request_rate
