@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,11 +52,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Replica:
-    """The address of a replica and the key that it accepts."""
+    """The address of a replica, or of a balancer, and the key that it accepts."""
 
     url: str
     api_key: str = field(default="", repr=False)
     timeout: float = 5.0
+    ca_path: str | None = None  # the authority of its certificate, where the system does not know it
 
     def request(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> tuple[int, bytes]:
         """Status and body of one request; ApiError when there is no answer at all."""
@@ -72,7 +74,6 @@ class Replica:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiError(f"url is {self.url!r}: give it as http://address:port", kind="url")
-        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"Connection": "close"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -80,7 +81,7 @@ class Replica:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection = make(parts.hostname, parts.port, timeout=limit)
+        connection = self._connection(parts.scheme, parts.hostname, parts.port, limit)
         try:
             connection.request(method, parts.path.rstrip("/") + path, body=data, headers=headers)
             sock = connection.sock  # getresponse() takes it away when the server closes after its answer
@@ -93,6 +94,15 @@ class Replica:
             raise ApiError(f"{where}: {str(problem) or type(problem).__name__}", kind="broken") from None
         finally:
             connection.close()
+
+    def _connection(self, scheme: str, host: str, port: int | None, limit: float) -> http.client.HTTPConnection:
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=limit)
+        try:
+            trust = ssl.create_default_context(cafile=self.ca_path)
+        except OSError as problem:  # ssl's own errors are such, too
+            raise ApiError(f"ca_path {self.ca_path}: {problem}", kind="url") from None
+        return http.client.HTTPSConnection(host, port, timeout=limit, context=trust)
 
     def where(self, method: str, path: str) -> str:
         """What an error begins with: ``POST http://192.0.2.21:8000/v1/completions``."""

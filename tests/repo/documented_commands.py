@@ -41,6 +41,7 @@ _TASKS, _HOSTS = Here("--list-tasks"), Here("--list-hosts")
 _MOLECULE = "tests/scenarios/test_molecule.py"
 _UPDATE = There("playbooks/balancer_update.yml", "update_plan", "update_ask", "update_host")
 _CHAT = There("molecule/default/tests/conftest.py", "curl", "--cacert", "Authorization: Bearer", "/v1/chat/completions")
+_BENCHMARK = There("tests/repo/test_benchmark.py", "benchmark", "llmops_benchmark_pools", "llmops_benchmark_target")
 _ROLLOUT = There("molecule/rollout/tests/test_rollout.py", "under_load_play", "llmops_rollout_replicas")
 _ENDPOINT = "/v1/chat/completions"
 _QUESTION = '-d \'{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 24}\''
@@ -113,6 +114,13 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("tests/repo/test_cost_report.py", "llmops.vllm.cost_report", "llmops_report_from", "llmops_report_to"),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.benchmark -e llmops_benchmark_pools=chat-h100 --check": (
+        _TASKS,
+        _BENCHMARK,
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.benchmark -e llmops_benchmark_pools=chat-h100": (_TASKS, _BENCHMARK),
+    "ansible-playbook -i my-fleet llmops.vllm.benchmark -e llmops_benchmark_pools=chat-h100"
+    " -e llmops_benchmark_target=replica": (_TASKS, _BENCHMARK),
     "ansible-playbook -i inventory.yml llmops.vllm.check": (
         Here(f"-e vault_backend_key={'b' * 32} -e vault_team_a_key={'a' * 32}"),
     ),

@@ -11,9 +11,14 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 
 def main() -> None:
-    """``vllm --version`` and ``vllm serve``; bad flags end with exit status 2, as argparse does."""
+    """``vllm --version``, ``vllm serve`` and ``vllm bench serve``; bad flags end with exit status 2."""
     if sys.argv[1:2] in (["--version"], ["-v"]):
         print(__version__)
+        return
+    if sys.argv[1:3] == ["bench", "serve"]:
+        from vllm.fake.bench import bench_serve
+
+        bench_serve(sys.argv[3:])
         return
     if sys.argv[1:2] != ["serve"]:
         sys.exit("usage: vllm serve --config FILE (this is the fake of tests/fakes/vllm)")
