@@ -39,8 +39,9 @@ T4       | deb12  | installed | off  | nothing                        | 13.0    
 A100     | deb12  | installed | off  | nothing                        | 13.0                   | install 580 open nvidia                 |
 A100     | deb12  | available | off  | nothing                        | 12.2                   | install 535 proprietary distribution    |
 A100     | deb12  | available | off  | nothing                        | 12.2 kind=open         | install 580 open nvidia                 |
-A100     | deb13  | available | off  | nothing                        | 12.4                   | install 550 open distribution           |
-A100     | deb13  | available | off  | nothing                        | 12.4 kind=proprietary  | install 550 proprietary distribution    |
+A100     | deb13  | available | off  | nothing                        | 12.4                   | install 580 open nvidia                 |
+A100     | deb13  | available | off  | nothing                        | 12.4 kind=proprietary  | install 580 proprietary nvidia          |
+A100     | deb13  | available | off  | nothing                        | 12.4 source=distribution | refused                               | distribution has nothing for Debian 13
 A100     | deb13  | installed | off  | nothing                        | 12.9                   | install 580 open nvidia                 | CUDA 12.9 needs branch 575
 A100     | deb13  | installed | off  | nothing                        | 12.9 branch=575        | refused                                 | nvidia has 580, 590, 595, 610, 620
 H200     | ub22   | installed | off  | nothing                        | 13.0                   | install 580 open distribution           |
@@ -55,7 +56,7 @@ A10      | deb12  | unknown   | off  | nothing                        | 13.0    
 A10      | deb12  | missing   | off  | nothing                        | 13.0                   | refused                                 | headers of its kernel 6.1.0-49-amd64: restart it with the newest kernel, or name their packages in gpu_driver_headers
 A10      | deb12  | missing   | off  | 580.95/580.95/580.95 open      | 13.0                   | keep 580 open package                   |
 B200     | deb12  | installed | off  | nothing                        | 13.0                   | install 580 open nvidia                 | blackwell takes 570 or newer
-RTX5090  | deb13  | installed | off  | nothing                        | 12.8 source=distribution | refused                               | needed is branch 570 or newer with the open module; distribution has 550
+RTX5090  | deb13  | installed | off  | nothing                        | 12.8 source=distribution | refused                               | needed is branch 570 or newer with the open module; distribution has nothing for Debian 13
 RTX5090  | ub24   | installed | off  | nothing                        | 12.8                   | install 580 open distribution           |
 RTX5090  | ub24   | installed | off  | nothing                        | 13.0 kind=proprietary  | refused                                 | blackwell takes open alone: set gpu_driver_kind: open
 B300     | ub24   | installed | off  | nothing                        | 12.8 branch=570        | refused                                 | needed is 580 or newer
@@ -196,7 +197,10 @@ def test_the_matrix_is_large_and_has_every_outcome() -> None:
 @pytest.mark.parametrize(
     ("system", "cuda", "more", "packages", "first"),
     [
-        ("deb13", "12.4", {}, "nvidia-open-kernel-dkms nvidia-smi libcuda1", ""),
+        (
+            "deb13", "12.4", {}, "nvidia-kernel-open-dkms nvidia-driver-cuda",
+            "nvidia-driver-pinning-580",
+        ),
         ("deb12", "12.2", {}, "nvidia-kernel-dkms nvidia-smi libcuda1", ""),
         (
             "deb12", "13.0", {}, "nvidia-kernel-open-dkms nvidia-driver-cuda",
