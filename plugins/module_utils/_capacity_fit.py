@@ -123,13 +123,12 @@ def sizes(shape: Shape, at_most: int = 16) -> list[int]:
     Source: ``verify_with_parallel_config`` and the asserts of the linear layers of vLLM 0.32. Exact for the families
     whose parameters are counted; for others only heads are known.
     """
-    return [
-        size
-        for size in (1, 2, 4, 8, 16)
-        if size <= at_most
-        and all(value % size == 0 for value in parts.divided(shape).values())
-        and (shape.latent or shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
-    ]
+
+    def divides(size: int) -> bool:
+        even = all(value % size == 0 for value in parts.divided(shape).values())
+        return even and (shape.latent > 0 or shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
+
+    return [size for size in (1, 2, 4, 8, 16) if size <= at_most and divides(size)]
 
 
 def margin(shape: Shape, flags: Flags) -> int:

@@ -55,16 +55,17 @@ def ask(seconds: float, run: commands.Run = commands.run) -> Smi:
         code = next((code for words, code in _WORDS if words in done.text), done.code)
         state, mend = _CODES.get(code, ("broken", "see its words"))
         return Smi(state, f"{done.problem}: {text or 'it says nothing'} ({mend})")
+    _before, begin, document = done.text.partition("<?xml")
+    document, end, rest = document.partition(_END)
     try:
-        log = ElementTree.fromstring(done.text[done.text.index("<?xml") : done.text.index(_END) + len(_END)])
+        log = ElementTree.fromstring(begin + document + end)
     except (ValueError, ElementTree.ParseError) as problem:
         return Smi("broken", f"{PROGRAM} -q -x: what it prints cannot be read: {problem}: {text}")
-    rest = done.text[done.text.index(_END) + len(_END) :].split("\n")
     gpus = [_gpu(number, node) for number, node in enumerate(log.iter("gpu"))]
     links, notes = _links(seconds, run)
     for gpu in gpus:
         gpu["links"] = links.get(gpu["uuid"], [])
-    notes += [line.strip() for line in rest if line.strip()]
+    notes += [line.strip() for line in rest.splitlines() if line.strip()]
     return Smi("working", "", _text(log, "driver_version"), _text(log, "cuda_version"), gpus, notes)
 
 
