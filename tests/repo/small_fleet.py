@@ -68,7 +68,12 @@ class Fleet:
         (self.base / "hosts.yml").write_text(
             yaml.safe_dump({"all": {"children": {"llm_balancers": group, "llm_servers": {"hosts": self.servers}}}})
         )
-        env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.base / "home")}
+        env = {
+            **os.environ,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_HOME": str(self.base / "home"),
+        }
         env |= {"ANSIBLE_INVENTORY": str(self.base / "hosts.yml"), "USER": "alice"}
         # the home of alice, whom this machine does not know, would be a folder beside the playbooks
         env |= {"ANSIBLE_REMOTE_TEMP": str(self.base / "remote")}

@@ -37,7 +37,12 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
         play(tmp_path, models.LLAMA_8B, "llama"),
         play(tmp_path, {"model_type": "whisper"}, "unknown"),
     ]
-    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_NOCOLOR": "1"}
+    env = {
+        **os.environ,
+        "ANSIBLE_HOME": str(tmp_path / "home"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
     refused, good, unknown = ansible_once.run(plays, cwd=tmp_path, env=env)
     assert refused.rc == 2, refused.out
     words = "localhost: scout does not fit 2 x h100-80gb for replica r0: the weights take 100.4 GiB of each GPU"

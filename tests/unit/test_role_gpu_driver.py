@@ -72,7 +72,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> str:
     }
     (base / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
     (base / "play.yml").write_text(json.dumps([play]))
-    env = os.environ | {"ANSIBLE_HOME": str(base / "home"), "ANSIBLE_NOCOLOR": "1"}
+    env = os.environ | {
+        "ANSIBLE_HOME": str(base / "home"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
     extra = json.dumps({"__gpu_driver_pci": "{{ devices }}", "__gpu_driver_system": "{{ system }}"})
     command = ["ansible-playbook", "-i", str(base / "inventory.yml"), "-e", extra, str(base / "play.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
