@@ -8,9 +8,9 @@ help:
 	@echo "make demo        a served fleet on this machine: 2 balancers, 3 vLLM servers, 1 monitoring host"
 	@echo "make demo-down   removes all of it (KEEP=1 keeps packages, images and wheels for the next time)"
 	@echo "make test        everything that CI runs; prints a table of all gates"
-	@echo "make test-quick  less than 2 minutes, for daily work: linters, mypy, tests/repo, tests/unit. Left out, as too slow:"
-	@echo "                 tests of the fake vLLM, the load client, the model store and monitoring's rarer forms; gates"
-	@echo "                 over the archive, over all documentation and under other ansible-cores; scenarios on systemd hosts"
+	@echo "make test-quick  less than 2 minutes, for daily work: linters, mypy, most of tests/repo and tests/unit. Left out:"
+	@echo "                 ansible-lint and test files that take ten seconds and more (UNHURRIED in tools/tests.py), gates"
+	@echo "                 over the archive, over all documentation and under other ansible-cores; scenarios on hosts"
 	@echo "make lock        renews requirements/*.txt from requirements/*.in"
 
 demo:
