@@ -115,10 +115,20 @@ pid:
   type: int
   returned: when it was started
 models:
-  description: What is served, each revision with C(name), C(revision) and C(sums_sha256).
+  description: What is served.
   type: list
   elements: dict
   returned: with O(state=started)
+  contains:
+    name:
+      description: Name of the model.
+      type: str
+    revision:
+      description: Its revision.
+      type: str
+    sums_sha256:
+      description: SHA-256 of its C(SHA256SUMS), by which what is taken is known.
+      type: str
 """
 
 from typing import Any
