@@ -149,7 +149,8 @@ def unbuildable(bench: Bench) -> Iterator[results.Row]:
     """A driver that does not build for the kernel: the run says why, the next one refuses, absent takes it away."""
     played = bench.play(expected=2)
     told = re.search(r"which does not build for this kernel \(.*?error: (.*?)\)", " ".join(played.output.split()))
-    text = f"{bench.kernel}, {played.wall:.0f} s: {told[1]}" if told else "not said"
+    plain = str.maketrans("\u2018\u2019", "''")  # of the compiler
+    text = f"{bench.kernel}, {played.wall:.0f} s: {told[1].translate(plain)}" if told else "not said"
     yield results.Row("a module that does not build", text, "the run fails and says why", bool(told))
     again = bench.play(expected=2)
     half = "a driver is half there" in " ".join(again.output.split())

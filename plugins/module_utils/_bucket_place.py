@@ -16,7 +16,7 @@ import select
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from typing import IO, cast
 
 from ._model_fetch import TransferError
 from ._model_tools import TOOLS, USUAL
@@ -92,13 +92,13 @@ class _Output:
     ) -> None:
         self._address, self._process, self._errors, self.begin = address, process, errors, begin
         self._masked = masked
+        self._stdout = cast("IO[bytes]", process.stdout)  # a pipe, always
 
     def read(self, limit: int) -> bytes:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], _SILENCE_S)[0]:
+        if not select.select([self._stdout], [], [], _SILENCE_S)[0]:
             text = f"{self._address}: the command has printed nothing for {_SILENCE_S:g} s"
             raise TransferError(text, passing=True)
-        return self._process.stdout.read(limit)
+        return self._stdout.read(limit)
 
     def finish(self) -> None:
         if self._process.wait() != 0:
@@ -111,6 +111,5 @@ class _Output:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._stdout.close()
         self._errors.close()
