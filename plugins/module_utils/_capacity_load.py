@@ -105,7 +105,7 @@ def sizing(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Load
         )
     at_once = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
     peak, because = _replicas(load, load.peak_factor, each, at_once)
-    base, _ = _replicas(load, 1.0, each, at_once)
+    base = _replicas(load, 1.0, each, at_once)[0]
     hourly = usd_per_gpu_hour * flags.gpus
     month = peak * hourly * HOURS_OF_MONTH
     scaled = (base * (24 - load.peak_hours) + peak * load.peak_hours) / 24 * hourly * HOURS_OF_MONTH

@@ -10,7 +10,7 @@ that is taken is told. It ends when it is told to, when nobody has asked for a w
 from __future__ import annotations
 
 import contextlib
-import email.utils  # noqa: F401 - once the module has ended, nothing can be imported any more
+import email.utils
 import hmac
 import http.server
 import os
@@ -34,6 +34,8 @@ from ._safetensors import ModelError
 from ._throttle import Throttle
 
 _SILENCE_S = 60.0
+# The server dates its answers with it, and once the module has ended nothing can be imported any more.
+_NEEDED_LATER = (email.utils,)
 
 
 @dataclass(frozen=True)

@@ -242,8 +242,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import co
 
 LOAD_SPEC = {
     "requests_per_minute": {"type": "float", "required": True},
-    "input_tokens": {"type": "int", "required": True},
-    "output_tokens": {"type": "int", "required": True},
+    "input_tokens": {"type": "int", "required": True, "no_log": False},
+    "output_tokens": {"type": "int", "required": True, "no_log": False},
     "peak_factor": {"type": "float", "default": 1.0},
     "peak_hours": {"type": "float", "default": 24.0},
     "spare": {"type": "float", "default": 0.35},
@@ -259,7 +259,7 @@ SPEC = {
     "settings": {"type": "dict", "default": {}},
     "profile": {"type": "str", "choices": ["", *PROFILES], "default": ""},
     "load": {"type": "dict", "options": LOAD_SPEC},
-    "tokens_per_second": {"type": "dict", "default": {}},
+    "tokens_per_second": {"type": "dict", "default": {}, "no_log": False},
     "usd_per_gpu_hour": {"type": "dict", "default": {}},
     "report_only": {"type": "bool", "default": False},
 }

@@ -21,6 +21,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -70,7 +71,7 @@ def lay_out(base: pathlib.Path, gpus: list[dict[str, Any]], python: str = sys.ex
     return program
 
 
-def pci_tree(root: pathlib.Path, gpus: list[dict[str, Any]], switches: list[str] = [], driver: str = "") -> None:  # noqa: B006
+def pci_tree(root: pathlib.Path, gpus: list[dict[str, Any]], switches: Sequence[str] = (), driver: str = "") -> None:
     """Build what /sys/bus/pci/devices shows of these GPUs and NVSwitches (device ids), and of devices of others."""
     holders = root.parent / "drivers"
     rows = [(one["address"], "10de", KINDS[one["kind"]]["device"], "030200") for one in gpus]
