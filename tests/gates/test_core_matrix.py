@@ -22,19 +22,21 @@ from tools.sandbox.pki import ensure_certificate
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORES = ["2.17", "2.19", "2.21"]
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
-# It asks Prometheus, and no host: run by tests/repo/test_cost_report.py.
-WITHOUT_HOSTS = ["cost_report"]
+# They ask Prometheus, or replicas that serve: run by tests/repo/test_cost_report.py and test_benchmark.py.
+NOT_HERE = ["cost_report", "benchmark"]
 # Of each kind one host; gpu1 carries two replicas, gpu4 is of the other pool.
 HOSTS = ["lb1", "gpu1", "gpu4"]
 BALANCERS = ["lb1", "lb2"]
 # Those that a playbook must have reached; the check runs once for all.
-REACHED = {"check": {"lb1"}} | dict.fromkeys(["balancer_update", "drain", "undrain"], set(BALANCERS))
+REACHED = dict.fromkeys(["balancer_update", "drain", "undrain"], set(BALANCERS))
+REACHED |= {"check": {"lb1"}, "plan": {"localhost"}}
 # What a playbook cannot do without. These speak with all balancers, and ask the agent at its place.
 ALL_BALANCERS = ["--limit", ",".join(BALANCERS)]
 OPTIONS = dict.fromkeys(["drain", "undrain"], [*ALL_BALANCERS, "-e", "llmops_target=gpu1/r0"])
 OPTIONS["balancer_update"] = ALL_BALANCERS
 # These refuse a limit: hosts that are not this machine are some that do not answer.
 OPTIONS |= {name: [] for name in ("rollout", "rollback", "restart", "reboot")}
+OPTIONS["plan"] = []  # of the controller alone
 UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec"]
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'
 AGENT = 'mount -t tmpfs tmpfs /run; mkdir /run/llm-agent; mount --bind "$0/agent" /run/llm-agent; '
@@ -89,7 +91,10 @@ def as_local_hosts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "vllm_disk_gib": 0,
     }
     (base / "local.yml").write_text(json.dumps({"all": {"hosts": dict.fromkeys([*HOSTS, "lb2"], here)}}))
-    return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml")]
+    shapes = json.loads((ROOT / "tests" / "data" / "model_shapes.json").read_text())
+    (base / "config.json").write_text(json.dumps(next(iter(shapes.values()))))
+    planned = ["-e", f"llmops_plan_model_config={base / 'config.json'}"]
+    return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml"), *planned]
 
 
 @pytest.mark.parametrize("version", CORES)
@@ -104,7 +109,7 @@ def test_playbooks_parse(version: str, tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("version", CORES)
-@pytest.mark.parametrize("name", [name for name in PLAYBOOKS if name not in WITHOUT_HOSTS])
+@pytest.mark.parametrize("name", [name for name in PLAYBOOKS if name not in NOT_HERE])
 def test_dry_run(name: str, version: str, as_local_hosts: list[str], tmp_path: pathlib.Path) -> None:
     programs = core(version)
     refused = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, text=True)
