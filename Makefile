@@ -9,7 +9,7 @@ help:
 	@echo "make demo-down   removes all of it (KEEP=1 keeps packages, images and wheels for the next time)"
 	@echo "make test        everything that CI runs; prints a table of all gates"
 	@echo "make test-quick  less than 2 minutes, for daily work: linters, mypy, most of tests/repo and tests/unit. Left out:"
-	@echo "                 ansible-lint and test files that take ten seconds and more (UNHURRIED in tools/tests.py), gates"
+	@echo "                 ansible-lint and test files that take five seconds and more (UNHURRIED in tools/tests.py), gates"
 	@echo "                 over the archive, over all documentation and under other ansible-cores; scenarios on hosts"
 	@echo "make lock        renews requirements/*.txt from requirements/*.in"
 

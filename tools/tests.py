@@ -2,7 +2,7 @@
 
 ``make test-quick`` (``--quick``) is for daily work: less than two minutes on two cores. It leaves out
 
-- what takes ten seconds and more, most of it waiting for servers, processes and time limits: ``UNHURRIED``;
+- what takes five seconds and more, most of it waiting for servers, processes and time limits: ``UNHURRIED``;
 - gates that run a tool over the built archive or all documentation, or in environments of their own: ``gates``;
 - the scenarios on real systemd hosts.
 
@@ -25,12 +25,25 @@ UNHURRIED = (
     f"{LINT}::test_linter_finds_nothing[ansible-lint]",
     *(
         f"tests/repo/test_{name}.py"
-        for name in ("benchmark", "check", "cost_report", "docs", "docs_pages", "drain", "rollout", "silences")
+        for name in (
+            "benchmark",
+            "check",
+            "cost_report",
+            "docs",
+            "docs_pages",
+            "drain",
+            "inventories",
+            "plan",
+            "rollout",
+            "silences",
+        )
     ),
     *(
         f"tests/unit/{name}.py"
         for name in (
             "agent/test_daemon",
+            "agent/test_judge_bounds",
+            "test_benchmark_module",
             "test_canary_module",
             "test_dashboards",
             "test_dashboards_live",
@@ -39,7 +52,9 @@ UNHURRIED = (
             "test_load_client",
             "test_load_hostile",
             "test_model_hub",
+            "test_model_peers",
             "test_model_proofs",
+            "test_model_sources",
             "test_model_store",
             "test_role_gpu_driver",
             "test_role_llm_model",
