@@ -12,15 +12,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.gate_table import pytest_addoption, pytest_configure  # noqa: E402
-from tools.checkout import collections_path  # noqa: E402
+from tools.checkout import make_importable  # noqa: E402
 
 __all__ = ["pytest_addoption", "pytest_configure"]  # pytest finds them here
 
 
-def _install_collection_loader() -> None:
-    from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
-
-    _AnsibleCollectionFinder(paths=[str(collections_path())])._install()
-
-
-_install_collection_loader()
+make_importable()

@@ -47,5 +47,12 @@ def lean_environment() -> dict[str, str]:
     }
 
 
+def make_importable() -> None:
+    """Let this process import ``ansible_collections.llmops.vllm`` from this checkout, as ansible itself would."""
+    from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+
+    _AnsibleCollectionFinder(paths=[str(collections_path())])._install()
+
+
 if __name__ == "__main__":
     print(collections_path())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -32,6 +33,7 @@ def observe(*what: str) -> dict[str, object]:
 
 def main() -> int:
     """Print the table; exit status 1 when an answer differs."""
+    argparse.ArgumentParser(prog="python -m benchmarks.fake_vs_real", description=__doc__).parse_args()
     on_host(f"rm -rf {WORK}; mkdir -p {WORK}/site")
     with tempfile.TemporaryDirectory() as folder:
         wheel = build(folder)
