@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests import certificates, debian_programs
+from tests import certificates, debian_programs, plain_ansible
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles" / "llm_monitoring"
@@ -213,10 +212,9 @@ def render(directory: pathlib.Path, examples: Mapping[str, Mapping[str, Any]]) -
     (directory / "inventory.yml").write_text(yaml.safe_dump({**FLEET, "llm_monitors": monitors}))
     (directory / "play.yml").write_text(yaml.safe_dump(_PLAY))
     extra = json.dumps({"out": str(directory), "ansible_python_interpreter": sys.executable})
-    environment = {**os.environ, "ANSIBLE_HOME": str(directory / "home"), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
         ["ansible-playbook", "-i", str(directory / "inventory.yml"), "-e", extra, str(directory / "play.yml")],
-        env=environment,
+        env=plain_ansible.environment(directory),
         check=False,
         capture_output=True,
         text=True,

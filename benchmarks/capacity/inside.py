@@ -26,17 +26,10 @@ def built(case: dict[str, Any]) -> dict[str, Any]:
     from vllm.v1.core import kv_cache_utils
 
     with tempfile.TemporaryDirectory() as directory:
-        (pathlib.Path(directory) / "config.json").write_text(json.dumps(case["config"]))
         config = EngineArgs(
-            model=directory,
-            skip_tokenizer_init=True,
-            load_format="dummy",
-            enforce_eager=True,
+            **_laid_out(case, directory),
             async_scheduling=False,
             tensor_parallel_size=case["tensor_parallel_size"],
-            max_model_len=case["length"],
-            max_num_batched_tokens=case["batched_tokens"],
-            max_num_seqs=8,
             kv_cache_dtype=case["cache_dtype"],
         ).create_engine_config()
         config.cache_config.block_size = case["block"]
@@ -64,6 +57,20 @@ def built(case: dict[str, Any]) -> dict[str, Any]:
         }
 
 
+def _laid_out(case: dict[str, Any], directory: str) -> dict[str, Any]:
+    """Write the model of a case, which is its config alone, and return the arguments with which vLLM takes it."""
+    (pathlib.Path(directory) / "config.json").write_text(json.dumps(case["config"]))
+    return {
+        "model": directory,
+        "skip_tokenizer_init": True,
+        "load_format": "dummy",
+        "enforce_eager": True,
+        "max_model_len": case["length"],
+        "max_num_batched_tokens": case["batched_tokens"],
+        "max_num_seqs": 8,
+    }
+
+
 def _one_process(parallel_state: Any, size: int) -> None:
     """One process that believes it is one of a group: layers cut their weights, and nothing is sent."""
     if parallel_state.model_parallel_is_initialized():
@@ -83,18 +90,7 @@ def started(case: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM
 
     with tempfile.TemporaryDirectory() as directory:
-        (pathlib.Path(directory) / "config.json").write_text(json.dumps(case["config"]))
-        engine = LLM(
-            model=directory,
-            skip_tokenizer_init=True,
-            load_format="dummy",
-            enforce_eager=True,
-            max_model_len=case["length"],
-            max_num_batched_tokens=case["batched_tokens"],
-            max_num_seqs=8,
-            block_size=case["block"],
-            kv_cache_memory_bytes=case["memory"],
-        )
+        engine = LLM(**_laid_out(case, directory), block_size=case["block"], kv_cache_memory_bytes=case["memory"])
         cache = engine.llm_engine.vllm_config.cache_config
         return {
             "blocks": cache.num_gpu_blocks,

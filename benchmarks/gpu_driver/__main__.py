@@ -12,6 +12,7 @@ import argparse
 import json
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,18 +62,7 @@ class Bench:
 
     def fake(self, **state: object) -> None:
         """Change what nvidia-smi says."""
-        run(
-            [
-                "docker",
-                "exec",
-                self.host.container,
-                "python3",
-                f"{FAKE}/gpu.py",
-                f"{FAKE}/gpu",
-                "set",
-                json.dumps(state),
-            ]
-        )
+        self.sh(f"python3 {FAKE}/gpu.py {FAKE}/gpu set {shlex.quote(json.dumps(state))}")
 
     def play(self, *options: str, expected: int = 0) -> Played:
         """Play the role."""
@@ -115,7 +105,7 @@ def _laid_out(bench: Bench) -> Bench:
     modprobe, container = PLACE / "modprobe", bench.host.container
     modprobe.write_text(MODPROBE)
     modprobe.chmod(0o755)
-    run(["docker", "exec", container, "mkdir", "-p", FAKE])
+    bench.sh(f"mkdir -p {FAKE}")
     run(["docker", "cp", str(ROOT / "tests/fakes/gpu.py"), f"{container}:{FAKE}/gpu.py"])
     run(["docker", "cp", str(modprobe), f"{container}:/usr/local/sbin/modprobe"])
     bench.sh(f"python3 {FAKE}/gpu.py {FAKE}/gpu lay_out a100 a100 && ln -s {FAKE}/gpu/nvidia-smi /usr/local/bin/")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import _gpu_tiers
 from ._benchmark_recipes import RECIPES
 from ._errors import LlmopsError
 from ._fleet import as_float
@@ -61,12 +62,9 @@ PUBLISHED = (
 
 def published(model_source: str, gpu_type: str, gpus: int, profile: str) -> Published | None:
     """Return the published figures for this model on these GPUs; a tier may be named in short (``b200``)."""
-    model = model_source.partition("://")[2].lower()
-    for one in PUBLISHED:
-        same = (one.model, one.gpus, one.profile) == (model, gpus, profile)
-        if same and gpu_type and f"{one.tier}-".startswith(f"{gpu_type.lower()}-"):
-            return one
-    return None
+    model, tier = model_source.partition("://")[2].lower(), _gpu_tiers.named(gpu_type)
+    wanted = (model, tier.name if tier else "", gpus, profile)
+    return next((one for one in PUBLISHED if (one.model, one.tier, one.gpus, one.profile) == wanted), None)
 
 
 def expected(given: Any, profile: str) -> dict[str, float]:

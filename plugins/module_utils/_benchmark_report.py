@@ -12,6 +12,7 @@ from typing import Any
 
 from ._benchmark_compare import INCOMPARABLE, TOLD, Comparison, flat, with_expected, with_last
 from ._benchmark_expected import expected, published
+from ._text_table import aligned
 
 SCHEMA = 1  # of the document; another one is not read
 KEPT = 50  # documents that are worth reading
@@ -93,11 +94,8 @@ def _table(record: Mapping[str, Any], last: Comparison, wanted: Comparison) -> l
         ratio = "-" if not then.get(name) else f"{now / then[name]:.2f}"
         cells = (_number(now), _number(then.get(name)), ratio, _number(wish.then if wish else None), ", ".join(said))
         rows.append((name, *cells))
-    widths = [max(len(row[n]) for row in rows) for n in range(5)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(row[n].rjust(widths[n]) for n in range(1, 5)), row[5]]).rstrip()
-        for row in rows
-    ]
+    numbers = aligned([row[:-1] for row in rows])
+    return [f"{line}  {row[-1]}".rstrip() for line, row in zip(numbers, rows)]
 
 
 def _number(value: float | None) -> str:

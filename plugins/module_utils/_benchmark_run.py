@@ -24,13 +24,14 @@ from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import Recipe
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._processes import cpu_seconds
+from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import TOKENIZERS
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica, printable
 
 RESULT = "result.json"
 PERCENTILES = (50, 90, 99)
 _LOOK = 0.5  # seconds between two readings of the client's CPU time
 _LOG_TAIL = 1200
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 
 
 class BenchmarkError(LlmopsError):
@@ -51,9 +52,9 @@ class Client:
                 f"{self.env}/bin/vllm is not there: give as env the environment of the version that is served, "
                 "such as /opt/vllm/env/0.32.0-1a2b3c4d"
             )
-        if not any((Path(self.tokenizer) / name).is_file() for name in _TOKENIZER_FILES):
+        if not any((Path(self.tokenizer) / name).is_file() for name in TOKENIZERS):
             raise BenchmarkError(
-                f"{self.tokenizer} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}): give as tokenizer the model's "
+                f"{self.tokenizer} holds no tokenizer ({', '.join(TOKENIZERS)}): give as tokenizer the model's "
                 "directory, or one with a copy of its small files; nothing is fetched from a hub"
             )
 
@@ -190,19 +191,13 @@ def _watched(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return readings, process.wait(timeout=_LOOK)
             with contextlib.suppress(OSError):
-                readings.append((time.monotonic(), _cpu_seconds(process.pid)))
+                readings.append((time.monotonic(), cpu_seconds(process.pid)))
         return readings, None
     finally:
         # a module that is stopped leaves no load behind
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _cpu_seconds(pid: int) -> float:
-    # the name in parentheses may hold blanks
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu_share(readings: Sequence[tuple[float, float]], duration: float) -> float | None:

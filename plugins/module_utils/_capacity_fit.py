@@ -20,10 +20,9 @@ from . import _capacity_files as files
 from . import _capacity_kv as kv
 from . import _capacity_parts as parts
 from . import _capacity_weights as weights
-from ._capacity_flags import Flags
+from ._capacity_flags import GIB, Flags
 from ._capacity_shape import Shape
 
-GIB = 1024**3
 FITS, TIGHT, FAILS, UNKNOWN = "fits", "tight", "does not fit", "not known"
 
 

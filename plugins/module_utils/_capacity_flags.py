@@ -13,7 +13,7 @@ from . import _flags
 from ._capacity_kv import GPU_BLOCK, Cache
 from ._capacity_shape import CapacityError
 
-_GIB = 1024**3
+GIB = 1024**3
 UTILIZATION = 0.92  # vLLM's default since 0.21
 
 
@@ -61,7 +61,7 @@ def flags(settings: Mapping[str, Any], tensor_parallel_size: int = 0, memory: in
     Defaults that follow from the GPU: ``get_batch_defaults`` of vLLM 0.32, for the API server. Asynchronous scheduling,
     on by itself with CUDA, has one batch more under way than the pipeline has stages.
     """
-    roomy, large = memory >= 70 * _GIB and not ampere, memory >= 160 * _GIB
+    roomy, large = memory >= 70 * GIB and not ampere, memory >= 160 * GIB
     double = 2 if settings.get("performance-mode") == "throughput" else 1
     stages = _number(settings, "pipeline-parallel-size", 1)
     return Flags(

@@ -13,10 +13,12 @@ from . import _capacity_kv as kv
 from . import _fleet, _gpu_tiers
 from ._capacity_change import Gpus, changes
 from ._capacity_fit import FITS, UNKNOWN, Model, fit, sizes, useful_concurrency
-from ._capacity_flags import Flags, flags
+from ._capacity_flags import GIB, Flags, flags
 from ._capacity_load import Load, sizing
 from ._capacity_shape import CapacityError
 from ._profiles import PROFILES
+from ._text_table import aligned
+from ._vllm_settings import renamed
 
 
 def gpus(kind: str, memory: int, count: int) -> Gpus:
@@ -31,10 +33,11 @@ def gpus(kind: str, memory: int, count: int) -> Gpus:
 
 def settings(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags of a profile with those that were given over them; no profile has none."""
-    if any(name.replace("_", "-") == "hf-overrides" for name in given):
+    over = dict(renamed(name, value) for name, value in given.items())
+    if "hf-overrides" in over:
         raise CapacityError("hf-overrides changes figures of config.json: what fits cannot be computed")
     under = {flag.name: flag.value for flag in PROFILES[profile].flags} if profile else {}
-    return {**under, **{name.strip().lstrip("-").replace("_", "-"): value for name, value in given.items()}}
+    return {**under, **over}
 
 
 def by_tier(option: str, given: Mapping[str, Any]) -> dict[str, float]:
@@ -105,14 +108,13 @@ def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price:
     return told
 
 
-_GIB = 1024**3
 _FIT_HEAD = ("GPUs", "weights GiB", "cache GiB", "tokens", "of the longest", "verdict")
 _LOAD_HEAD = ("GPUs", "replicas", "because of", "tokens/s each", "USD/h", "USD/month", "scaled", "USD/1M out", "in+out")
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the rows as tables: what fits, what would, and where there is a load what it costs."""
-    told = _table(_FIT_HEAD, [_fit_cells(one) for one in rows])
+    told = aligned([_FIT_HEAD, *(_fit_cells(one) for one in rows)])
     for one in rows:
         if one["reason"]:
             helping = ", or ".join(change["words"] for change in one["changes"][:2]) or "serve a smaller model"
@@ -120,7 +122,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     told += [f"{_gpus(one)}: {one['sizing_reason']}" for one in rows if one["sizing_reason"]]
     sized = [one for one in rows if one["sizing"]]
     if sized:
-        told += ["", *_table(_LOAD_HEAD, [_load_cells(one) for one in sized])]
+        told += ["", *aligned([_LOAD_HEAD, *(_load_cells(one) for one in sized)])]
         if not all(one["sizing"]["measured"] for one in sized):
             told.append("tokens/s with ~ are estimates, good to a factor of two: measure, and give tokens_per_second")
     return told
@@ -157,21 +159,8 @@ def _load_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _size(size: int | None) -> str:
-    return "-" if size is None else f"{size / _GIB:.1f}"
+    return "-" if size is None else f"{size / GIB:.1f}"
 
 
 def _whole(number: float | None) -> str:
     return "-" if number is None else f"{number:,.0f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cells[place]) for cells in (head, *rows)) for place in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths))
-        )
-        return "  ".join([first, *others]).rstrip()
-
-    return [line(head), *(line(cells) for cells in rows)]

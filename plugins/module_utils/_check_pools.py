@@ -14,6 +14,7 @@ from typing import Any
 from . import _fleet
 from ._problem import Problem, suggest
 from ._revision import revision_problem, source_problem
+from ._vllm_settings import renamed
 
 _POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
@@ -59,7 +60,7 @@ def _replica(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterat
 def _flags(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     written = _fleet.setting(variables, "vllm_flags", {})
     merged = {**(written if isinstance(written, Mapping) else {}), **replica["flags"]}
-    return {str(flag).lstrip("-").replace("_", "-"): value for flag, value in merged.items()}
+    return dict(renamed(flag, value) for flag, value in merged.items())
 
 
 def _gpus(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:

@@ -8,16 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._text_table import aligned
+
 COLUMNS = ("pool", "GPU hours", "USD", "tokens in", "tokens out", "USD/M tokens", "USD/M out", "target")
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
     """Return the table of pools, then the plan, then what is missing."""
     rows = [COLUMNS, *(_cells(row["pool"], row) for row in report["pools"]), _cells("sum", report["total"])]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(COLUMNS))]
     first = f"Cost from {_time(report['from'])} to {_time(report['to'])} UTC ({report['days']:g} days)"
-    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return [first, *table, *_plan(report), *(f"Missing: {gap['text']}" for gap in report["gaps"]), *report["notes"]]
+    return [
+        first,
+        *aligned(rows),
+        *_plan(report),
+        *(f"Missing: {gap['text']}" for gap in report["gaps"]),
+        *report["notes"],
+    ]
 
 
 def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 from . import _safetensors
@@ -25,10 +24,7 @@ def check(directory: pathlib.Path) -> None:
 def _check_adapter(directory: pathlib.Path) -> None:
     """Of adapters vLLM reads LoRA; weights in other forms than safetensors may carry code, so they are refused."""
     config = directory / ADAPTER
-    try:
-        parsed = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{config}: cannot be read as JSON ({error}): copy it again") from error
+    parsed = _safetensors.read_json(config)
     kind = parsed.get("peft_type") if isinstance(parsed, dict) else None
     if kind != "LORA":
         raise ModelError(f"{config}: peft_type is {kind!r}, and vLLM reads LORA alone: use such an adapter")

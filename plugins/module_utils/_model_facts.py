@@ -13,9 +13,8 @@ from typing import Any
 from . import _capacity_files as files
 from . import _capacity_parts as parts
 from ._capacity_shape import CapacityError, Shape, shape
+from ._model_content import ADAPTER
 from ._safetensors import ModelError
-
-ADAPTER = "adapter_config.json"
 
 
 def config(path: pathlib.Path) -> Mapping[str, Any]:

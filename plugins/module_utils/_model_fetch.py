@@ -18,9 +18,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from ._model_files import LEFT_OUT, SUMS, files_of, parse_sums, sha256, size_of, wanted
+from ._model_files import LEFT_OUT, SUMS, files_of, hashed, parse_sums, sha256, size_of, wanted
 from ._model_host import check_free, expect
 from ._model_request import Request
 from ._safetensors import ModelError
@@ -199,7 +199,7 @@ class _Fetch:
 
     def _once(self, name: str, partial: pathlib.Path) -> str:
         with open(partial, "ab") as file:
-            digest = _hashed(partial)
+            digest = hashed(partial, hashlib.sha256())
             if digest.hexdigest() == self._sums[name]:
                 return self._sums[name]  # whole already, but for its name
             with contextlib.closing(self._place.open(name, file.tell())) as stream:
@@ -227,11 +227,3 @@ class _Fetch:
         if self._unseen > _LOOK_AT_DISK_EVERY:
             self._unseen = 0
             check_free(self._request)
-
-
-def _hashed(path: pathlib.Path) -> Any:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest

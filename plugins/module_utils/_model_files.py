@@ -82,21 +82,23 @@ def parse_sums(text: str, where: str) -> dict[str, str]:
 
 def sha256(path: pathlib.Path) -> str:
     """Return the file's SHA-256 in hexadecimal."""
-    return _hash(path, hashlib.sha256())
+    found: str = hashed(path, hashlib.sha256()).hexdigest()
+    return found
 
 
 def git_blob(path: pathlib.Path) -> str:
     """Return the name that git gives to the file's content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size)  # noqa: S324 - git's name for a file, no secret
-    return _hash(path, digest)
+    found: str = hashed(path, digest).hexdigest()
+    return found
 
 
-def _hash(path: pathlib.Path, digest: Any) -> str:
+def hashed(path: pathlib.Path, digest: Any) -> Any:
+    """Return the digest, updated with the file's content."""
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    found: str = digest.hexdigest()
-    return found
+    return digest
 
 
 def sync(path: pathlib.Path) -> None:

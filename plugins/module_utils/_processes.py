@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,13 +35,10 @@ def look(pid: int, proc: Path = PROC) -> Process | None:
     """What runs under this number; None when nothing does, or what did has only not been reaped."""
     # no command line: reading it can hang for ever beside a broken GPU
     try:
-        text = (proc / str(pid) / "stat").read_text(errors="replace")
+        command, fields = _stat(proc / str(pid))
         threads = sum(1 for _entry in (proc / str(pid) / "task").iterdir())
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
         return None
-    # the name, in brackets, may hold anything
-    command, _sep, rest = text.partition("(")[2].rpartition(")")
-    fields = rest.split()
     # the first thread of a process may have ended before one that the driver holds
     if fields[0] in "ZX" and threads <= 1:
         return None
@@ -71,4 +69,16 @@ def of_unit(control_group: str, main_pid: int, proc: Path = PROC) -> list[int]:
 def _parents(proc: Path) -> Iterator[tuple[int, int]]:
     for entry in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            yield int(entry.name), int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            yield int(entry.name), int(_stat(entry)[1][1])
+
+
+def cpu_seconds(pid: int, proc: Path = PROC) -> float:
+    """CPU time that a process has used by itself; OSError when there is none under this number."""
+    fields = _stat(proc / str(pid))[1]
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(entry: Path) -> tuple[str, list[str]]:
+    """The name of a process, which may hold anything within its brackets, and the fields after it: proc(5), from 3."""
+    command, _sep, rest = (entry / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+    return command, rest.split()

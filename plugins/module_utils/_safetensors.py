@@ -17,6 +17,8 @@ from typing import Any
 from ._errors import LlmopsError
 
 _HEADER_LIMIT = 100_000_000  # the format's own limit
+# Of a tokenizer a model has at least one of these.
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 
 
 class ModelError(LlmopsError):
@@ -47,12 +49,10 @@ def check(directory: pathlib.Path) -> None:
     """Raise ModelError unless the directory holds a model that can be loaded as far as its structure tells."""
     config = directory / "config.json"
     if config.exists() or not (directory / "params.json").exists():  # params.json: Mistral's own form
-        parsed = _read_json(config)
+        parsed = read_json(config)
         if not isinstance(parsed, dict) or not parsed.get("architectures"):
             raise ModelError(f"{config}: names no architectures: this is no model for vLLM")
-    if not any(
-        (directory / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
-    ):
+    if not any((directory / name).exists() for name in TOKENIZERS):
         raise ModelError(f"{directory}: holds no tokenizer (tokenizer.json, tokenizer.model, ...): complete the source")
     for path in sorted(directory.rglob("*.safetensors")):
         header(path)
@@ -66,12 +66,13 @@ def check(directory: pathlib.Path) -> None:
 
 def _shards(index: pathlib.Path) -> set[str]:
     try:
-        return {str(name) for name in _read_json(index)["weight_map"].values()}
+        return {str(name) for name in read_json(index)["weight_map"].values()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index}: maps no weights to files: copy it again") from error
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def read_json(path: pathlib.Path) -> Any:
+    """Return what a file of a model holds; raise ModelError when it is not there, or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

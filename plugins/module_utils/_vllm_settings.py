@@ -103,7 +103,7 @@ def canonical(flags: Mapping[str, Any], variable: str) -> dict[str, Any]:
     """
     for problem in name_problems(flags, variable):
         raise SettingsError(str(problem))
-    return dict(_renamed(written, given) for written, given in flags.items())
+    return dict(renamed(written, given) for written, given in flags.items())
 
 
 def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
@@ -114,7 +114,7 @@ def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
         return
     seen: dict[str, Any] = {}
     for written, given in flags.items():
-        name, value = _renamed(written, given)
+        name, value = renamed(written, given)
         if name in OWNED:
             text = f"is set by the role: remove it there and use {OWNED[name]}"
             yield Problem("", f"{variable}.{written}", value_of(name, given), text)
@@ -126,10 +126,11 @@ def name_problems(flags: Any, variable: str) -> Iterator[Problem]:
 
 def flag_names(flags: Any) -> set[str]:
     """Return the names of the flags that a mapping sets, whatever their spelling; none of what is no mapping."""
-    return {_renamed(written, value)[0] for written, value in flags.items()} if isinstance(flags, Mapping) else set()
+    return {renamed(written, value)[0] for written, value in flags.items()} if isinstance(flags, Mapping) else set()
 
 
-def _renamed(written: Any, value: Any) -> tuple[str, Any]:
+def renamed(written: Any, value: Any) -> tuple[str, Any]:
+    """Return a flag under its one name, with what it means there: ``no-enable-x: true`` is ``enable-x: false``."""
     name = str(written).strip().lstrip("-").replace("_", "-")
     return (name[3:], not value) if name.startswith("no-enable-") and isinstance(value, bool) else (name, value)
 

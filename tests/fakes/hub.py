@@ -8,18 +8,17 @@ redirect, byte ranges, and the errors by which it tells a gated repository and a
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes.served import Served
+from tests.fakes import served
 
 _LARGE = (".safetensors", ".bin")
 
 
-class FakeHub(Served):
+class FakeHub(served.Served):
     """One repository with one commit, on a port of its own. Use it as a context manager.
 
     ``token``: ask for this one. ``down``: answer 503 to everything. ``alter``: serve this file with one byte changed.
@@ -58,20 +57,10 @@ def git_blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(served.Handler):
     fake: FakeHub
-    protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the test asks ``requests``."""
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
+    def answer(self) -> None:
         hub = self.fake
         path = self.path.partition("?")[0]
         hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())

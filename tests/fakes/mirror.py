@@ -6,17 +6,15 @@ It stands in for object stores and file servers; written to RFC 9110: ``HEAD``, 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import re
 import threading
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
 
-from tests.fakes.served import Served
+from tests.fakes import served
 
 
-class FakeMirror(Served):
+class FakeMirror(served.Served):
     """Files below ``/models/tiny``. Use it as a context manager.
 
     ``alter``: serve this file with a byte changed, ``alters`` times. ``cut``: break the connection after so many bytes,
@@ -57,20 +55,10 @@ class FakeMirror(Served):
         return [line.split()[1] for line in self.requests if line.startswith("GET") and "SHA256SUMS" not in line]
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(served.Handler):
     fake: FakeMirror
-    protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the test asks ``requests``."""
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
+    def answer(self) -> None:
         fake = self.fake
         name = urllib.parse.unquote(self.path).removeprefix("/models/tiny/")
         with fake.lock:

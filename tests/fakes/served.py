@@ -5,7 +5,27 @@ from __future__ import annotations
 import http.server
 import threading
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers HEAD and GET by ``answer``, and says nothing of it: tests ask the fake what was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def answer(self) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
 
 Self_ = TypeVar("Self_", bound="Served")
 

@@ -6,7 +6,6 @@ balancer's agent: so the playbooks and modules need to know nothing of the test.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import plain_ansible
 from tests.fakes.agent import Running
 
 from . import ansible_once
@@ -68,13 +68,7 @@ class Fleet:
         (self.base / "hosts.yml").write_text(
             yaml.safe_dump({"all": {"children": {"llm_balancers": group, "llm_servers": {"hosts": self.servers}}}})
         )
-        env = {
-            **os.environ,
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-            "ANSIBLE_HOME": str(self.base / "home"),
-        }
-        env |= {"ANSIBLE_INVENTORY": str(self.base / "hosts.yml"), "USER": "alice"}
+        env = plain_ansible.environment(self.base, ANSIBLE_INVENTORY=str(self.base / "hosts.yml"), USER="alice")
         # the home of alice, whom this machine does not know, would be a folder beside the playbooks
         env |= {"ANSIBLE_REMOTE_TEMP": str(self.base / "remote")}
         return ansible_once.run([["ansible-playbook", f"llmops.vllm.{name}", *options]], cwd=ROOT, env=env)[0]

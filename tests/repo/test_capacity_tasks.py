@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import types
 from typing import Any
+
+from tests import plain_ansible
 
 from . import ansible_once
 from .tree import ROOT
@@ -37,12 +38,7 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
         play(tmp_path, models.LLAMA_8B, "llama"),
         play(tmp_path, {"model_type": "whisper"}, "unknown"),
     ]
-    env = {
-        **os.environ,
-        "ANSIBLE_HOME": str(tmp_path / "home"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-    }
+    env = plain_ansible.environment(tmp_path)
     refused, good, unknown = ansible_once.run(plays, cwd=tmp_path, env=env)
     assert refused.rc == 2, refused.out
     words = "localhost: scout does not fit 2 x h100-80gb for replica r0: the weights take 100.4 GiB of each GPU"

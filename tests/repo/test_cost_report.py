@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 
+from tests import plain_ansible
 from tests.fakes.prometheus import Prometheus
 from tests.fakes.web import Web
 
@@ -17,8 +17,7 @@ PLAY = ["ansible-playbook", "llmops.vllm.cost_report"]
 
 def test_it_shows_the_table_and_writes_json_or_says_what_is_missing(tmp_path: pathlib.Path) -> None:
     (tmp_path / "hosts.yml").write_text("llm_servers: {hosts: {gpu1: {ansible_host: 192.0.2.21}}}\n")
-    env = {**os.environ, "ANSIBLE_INVENTORY": str(tmp_path / "hosts.yml"), "ANSIBLE_HOME": str(tmp_path / "home")}
-    env |= {"ANSIBLE_NOCOLOR": "1"}
+    env = plain_ansible.environment(tmp_path, ANSIBLE_INVENTORY=str(tmp_path / "hosts.yml"))
     with Web(Prometheus(), login=("ops", "correct horse")) as web:
         given = {"llmops_prometheus_url": web.url, "llmops_report_file": str(tmp_path / "cost.json")}
         given |= {"llmops_monitoring_user": "ops", "llmops_monitoring_password": "correct horse"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 import types
+
+from tests import plain_ansible
 
 from . import ansible_once
 from .tree import ROOT
@@ -30,12 +31,7 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     hosts = {"gpu1": {"llmops_gpu_type": "h100-80gb", "llmops_price_usd_per_hour": 16, "vllm_gpus": 8}}
     (tmp_path / "priced.json").write_text(json.dumps({"llm_servers": {"hosts": hosts}}))
     (tmp_path / "plain.json").write_text(json.dumps({"llm_servers": {"hosts": {"gpu1": {}}}}))
-    env = {
-        **os.environ,
-        "ANSIBLE_HOME": str(tmp_path / "home"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-    }
+    env = plain_ansible.environment(tmp_path)
     paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": ["h100-80gb", "a100-40gb"]}
     beside = {"llmops_plan_model_config": "files/config.json", "llmops_plan_gpu_types": ["h100"]}
     as_printed, priced, wrong, none = ansible_once.run(

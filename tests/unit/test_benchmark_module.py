@@ -278,9 +278,3 @@ def test_the_share_of_a_core_leaves_out_how_the_client_begins_and_ends(busy, sha
 def test_too_short_a_run_says_nothing_of_the_client():
     assert runs._cpu_share([(n / 2, n / 2) for n in range(100)], 3.0) is None
     assert runs._cpu_share([], 3.0) is None
-
-
-def test_cpu_seconds_are_those_of_the_process():
-    before = time.process_time()
-    seen = runs._cpu_seconds(os.getpid())
-    assert before - 0.1 <= seen <= time.process_time() + 0.1

@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Callable
 
@@ -270,3 +271,9 @@ def test_a_host_without_nvidia_smi_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
     left = Leftovers(gpus=["GPU-1"])
     assert left.found() == []
     assert left.notes == ["nvidia-smi is not on this host: not looked whether GPU GPU-1 is free"]
+
+
+def test_cpu_seconds_are_those_of_the_process() -> None:
+    before = time.process_time()
+    seen = _processes.cpu_seconds(os.getpid())
+    assert before - 0.1 <= seen <= time.process_time() + 0.1

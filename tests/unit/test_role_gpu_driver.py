@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import plain_ansible
 from tests.fakes import gpu as fake
 from tests.role_templates import environment
 
@@ -72,11 +72,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> str:
     }
     (base / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
     (base / "play.yml").write_text(json.dumps([play]))
-    env = os.environ | {
-        "ANSIBLE_HOME": str(base / "home"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-    }
+    env = plain_ansible.environment(base)
     extra = json.dumps({"__gpu_driver_pci": "{{ devices }}", "__gpu_driver_system": "{{ system }}"})
     command = ["ansible-playbook", "-i", str(base / "inventory.yml"), "-e", extra, str(base / "play.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)

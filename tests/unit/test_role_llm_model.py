@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import plain_ansible
 from tests.fakes.mirror import FakeMirror
 from tools import tiny_model
 from tools.checkout import collections_path
@@ -65,12 +65,7 @@ class Fleet:
             "play.yml",
             *words,
         ]
-        env = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-        }
+        env = plain_ansible.environment(self.folder, ANSIBLE_COLLECTIONS_PATH=str(collections_path()))
         env.update(ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_PIPELINING="1", ANSIBLE_ASYNC_DIR=str(self.folder / "jobs"))
         done = subprocess.run(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
