@@ -23,13 +23,14 @@ part.
 """
 MEASURES = {
     "update": update.measure,
+    "own_part": update.own_part,
     "by_hand": update.by_hand,
     "broken": faults.broken,
     "killed": faults.killed,
     "versions": versions.measure,
 }
 ON_REAL = ("update", "by_hand", "killed", "versions")
-ON_FAKE = ("update", "by_hand", "broken", "killed")
+ON_FAKE = ("update", "own_part", "by_hand", "broken", "killed")
 BENCHMARK = Benchmark("rollout", __doc__, MEASURES, ON_FAKE, ON_REAL, ROLLED, FILE, HEAD)
 
 

@@ -22,7 +22,7 @@ _QUICK = {
 
 
 def _load(setting: Setting) -> tuple[str, ...]:
-    rate, tokens = ("40", "2-40*9,100-200*1") if setting.fleet.fake else ("2", "4-32")
+    rate, tokens = ("40", "2-40*9,100-200*1") if setting.fleet.fake else ("1", "4-32")
     return ("--rate", rate, "--tokens", tokens, "--words", "5-20", "--timeout", "180")
 
 
@@ -60,7 +60,8 @@ def killed(setting: Setting) -> list[Row]:
         moment = dice.uniform(0, 75 if setting.fleet.fake else 240)
         with under_load(*_load(setting), client=client) as loads:
             with rollout.running(setting.fleet, variables) as run:
-                await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 300)
+                # real engines, which serve meanwhile, let the check of a candidate take minutes
+                await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 900)
                 time.sleep(moment)
                 run.kill()
             drained = rollout.drained(holder())

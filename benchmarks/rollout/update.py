@@ -83,8 +83,19 @@ def measure(setting: Setting) -> list[Row]:
     return [
         Row("update of every replica under load", text, f"0 of >= {wanted:,}", held),
         Row("the same, latency", p99),
-        _overhead(done),
+        _overhead(done, "our own part per replica, beside that load on the same cores"),
     ]
+
+
+def own_part(setting: Setting) -> list[Row]:
+    """The same on a machine that does nothing else: what a rollout takes by itself. Its gates wait for no traffic."""
+    given = {
+        **another(setting),
+        "llmops_rollout_canary": {"soak": 5, "timeout": 5, **limits(setting)},
+        "llmops_rollout_shadow": {"requests": 60, **limits(setting)},
+        "llmops_rollout_burn_in": 5,
+    }
+    return [_overhead(rollout.play(setting.fleet, given), "our own part per replica, without load")]
 
 
 def by_hand(setting: Setting) -> list[Row]:
@@ -114,7 +125,7 @@ def by_hand(setting: Setting) -> list[Row]:
 def _restart(one: Replica) -> None:
     sh(one.host, f"systemctl restart {one.unit}")
     ask = f"curl -s -o /dev/null -w '%{{http_code}}' http://{one.endpoint}/health || true"
-    await_that(lambda: sh(one.host, ask) == "200", f"{one.id} answers", 300)
+    await_that(lambda: sh(one.host, ask) == "200", f"{one.id} answers", 600)
 
 
 def _clients(setting: Setting) -> tuple[Client, ...]:
@@ -130,10 +141,10 @@ def _p99(rows: list[dict[str, Any]]) -> float:
     return found["p99"] if found else 0.0
 
 
-def _overhead(done: rollout.Rollout) -> Row:
+def _overhead(done: rollout.Rollout, what: str) -> Row:
     seconds = [entry["overhead_seconds"] for entry in done.record["entries"]]
     tasks = [rollout.remote_tasks(done.printed, entry["id"]) for entry in done.record["entries"]]
     text = (
         f"{sorted(seconds)[len(seconds) // 2]:.1f} s (median; {max(seconds):.1f} s at most), {max(tasks)} remote tasks"
     )
-    return Row("our own part per replica", text, "<= 20 s, <= 15 tasks", max(seconds) <= 20 and max(tasks) <= 15)
+    return Row(what, text, "<= 20 s, <= 15 tasks", max(seconds) <= 20 and max(tasks) <= 15)

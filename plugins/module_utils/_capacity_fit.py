@@ -28,10 +28,11 @@ FITS, TIGHT, FAILS, UNKNOWN = "fits", "tight", "does not fit", "not known"
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its shape, and its tensors where the files are at hand."""
+    """A model: its shape, its tensors where the files are at hand, and of which variant they are (empty: as is)."""
 
     shape: Shape
     tensors: Sequence[files.Tensor] = ()
+    variant: str = ""
 
     def weights(self, flags: Flags) -> int | None:
         """Return the bytes of weights on the fullest GPU: by the files where they are there, else by the shape."""

@@ -88,6 +88,7 @@ def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price:
     tokens = load.input_tokens + load.output_tokens if load else 0
     told: dict[str, Any] = {
         "gpu_type": at_hand.tier.name if at_hand.tier else "",
+        "quantization": model.variant,
         "memory_bytes": at_hand.memory,
         "tensor_parallel_size": asked.tensor_parallel_size,
         "gpus": asked.gpus,
@@ -129,7 +130,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _gpus(one: Mapping[str, Any]) -> str:
-    return f"{one['gpus']} x {one['gpu_type'] or 'GPU'}"
+    return f"{one['gpus']} x {one['gpu_type'] or 'GPU'}" + (f", {one['quantization']}" if one["quantization"] else "")
 
 
 def _fit_cells(one: Mapping[str, Any]) -> tuple[str, ...]:

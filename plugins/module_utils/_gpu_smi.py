@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_tiers
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog import commands
 
 PROGRAM = "nvidia-smi"
@@ -70,12 +71,14 @@ def ask(seconds: float, run: commands.Run = commands.run) -> Smi:
 
 
 def _gpu(number: int, node: ElementTree.Element) -> dict[str, Any]:
+    tier = _gpu_tiers.of_device(_text(node, "product_name"))
     power = "gpu_power_readings" if node.find("gpu_power_readings") is not None else "power_readings"
     return {
         "index": number,
         "address": bus_address(node.get("id", "")),
         "uuid": _text(node, "uuid"),
         "name": _text(node, "product_name"),
+        "tier": tier.name if tier else "",
         "architecture": _text(node, "product_architecture"),
         "minor": _number(node, "minor_number"),
         "persistence": _text(node, "persistence_mode") == "Enabled",

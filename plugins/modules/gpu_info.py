@@ -97,7 +97,7 @@ gpus:
   description:
     - What C(nvidia-smi) tells of each GPU; C(index), C(address), C(uuid), C(name), C(architecture), C(minor),
       C(persistence), C(memory_mib), C(power_watts), C(ecc), C(mig), C(fabric), C(recovery), C(links) and C(processes).
-      What a GPU does not have is empty or 0.
+      What a GPU does not have is empty or 0. C(tier) is what C(llmops_gpu_type) is for it, if it is a known one.
   returned: always
   type: list
   elements: dict

@@ -53,6 +53,15 @@ options:
         dtype, pipeline-parallel-size, block-size, async-scheduling, enforce-eager and disable-hybrid-kv-cache-manager.
     type: dict
     default: {}
+  quantizations:
+    description:
+      - The weights to judge; V(as_is); V(fp8), which vLLM makes of 16-bit files while it loads them; V(int4), a
+        checkpoint as AWQ, GPTQ and compressed-tensors make them, in groups of 128.
+      - Empty means V(as_is). Only weights that are not quantised can be judged as V(fp8) or V(int4).
+    type: list
+    elements: str
+    choices: [as_is, fp8, int4]
+    default: []
   profile:
     description:
       - Profile whose flags lie under O(settings), as those of a replica do. Empty means what vLLM chooses by itself.
@@ -95,6 +104,7 @@ options:
     description:
       - Tokens that a replica on GPUs of a tier was measured to generate in a second within the promises of the O(load).
         They are estimated for a tier that is not named, to a factor of two.
+      - They count for the first of O(quantizations); of the others nobody measured them.
     type: dict
     default: {}
   usd_per_gpu_hour:
@@ -145,13 +155,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: One for each tier.
+  description: One for each tier, and for each of O(quantizations) on it.
   returned: always
   type: list
   elements: dict
   contains:
     gpu_type:
       description: The tier, empty where bytes alone were given.
+      type: str
+    quantization:
+      description: V(fp8) or V(int4), empty for the weights as they are.
       type: str
     memory_bytes:
       description: Bytes of one GPU.
@@ -233,9 +246,8 @@ import pathlib
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_files import tensors
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import Model
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import shape
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity_variants import AS_IS, VARIANTS, variant
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._fleet import PROFILES
 from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import config
@@ -257,6 +269,7 @@ SPEC = {
     "gpus": {"type": "int", "default": 8},
     "tensor_parallel_size": {"type": "int", "default": 0},
     "settings": {"type": "dict", "default": {}},
+    "quantizations": {"type": "list", "elements": "str", "choices": list(VARIANTS), "default": []},
     "profile": {"type": "str", "choices": ["", *PROFILES], "default": ""},
     "load": {"type": "dict", "options": LOAD_SPEC},
     "tokens_per_second": {"type": "dict", "default": {}, "no_log": False},
@@ -276,19 +289,24 @@ def main() -> None:
     p = module.params
     try:
         path = pathlib.Path(p["path"]) if p["path"] else None
-        model = Model(shape(config(path) if path else p["config"]), tensors(path) if path and path.is_dir() else ())
-        by_tier = [report.by_tier(name, p[name]) for name in ("usd_per_gpu_hour", "tokens_per_second")]
+        content = config(path) if path else p["config"]
+        weights = tensors(path) if path and path.is_dir() else ()
+        settings = report.settings(p["profile"], p["settings"])
+        prices, measured = (report.by_tier(name, p[name]) for name in ("usd_per_gpu_hour", "tokens_per_second"))
         load = p["load"] and Load(**{name.replace("itl_seconds", "itl"): value for name, value in p["load"].items()})
+        variants = [variant(name, content, weights, settings) for name in p["quantizations"] or [AS_IS]]
         rows = [
             report.row(
                 model,
                 report.gpus(kind, p["memory_bytes"], p["gpus"]),
-                report.settings(p["profile"], p["settings"]),
+                flags,
                 p["tensor_parallel_size"],
                 load,
-                *by_tier,
+                prices,
+                {} if number else measured,
             )
             for kind in p["gpu_types"] or [""]
+            for number, (model, flags) in enumerate(variants)
         ]
         module.exit_json(changed=False, results=rows, lines=report.lines(rows))
     except LlmopsError as problem:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import types
 from typing import Any
 
 from tests import plain_ansible
+from tests.fakes import gpu as fake
 
 from . import ansible_once
 from .tree import ROOT
@@ -17,18 +19,26 @@ models = types.SimpleNamespace(**json.loads((ROOT / "tests" / "data" / "model_sh
 TASKS = ROOT / "roles" / "vllm" / "tasks" / "configure_capacity.yml"
 
 
-def play(tmp_path: pathlib.Path, config: dict[str, Any], name: str) -> list[str]:
-    """A play of these tasks alone, for a replica that serves this model."""
+def play(
+    tmp_path: pathlib.Path, config: dict[str, Any], name: str, gpu_type: str = "h100-80gb", gpus: tuple[str, ...] = ()
+) -> list[str]:
+    """A play of these tasks alone, for a replica that serves this model, on a host with these GPUs or without any."""
     model = tmp_path / name
     model.mkdir()
     (model / "config.json").write_text(json.dumps(config))
     replica = {"name": "r0", "model": str(model), "model_name": name, "gpus": [0, 1], "tensor_parallel_size": 2}
     replica["settings"] = {"max-model-len": 8192, "model": str(model), "port": 8000}
-    known = {"__vllm_plan": [replica, {**replica, "gpus": []}], "vllm_gpu_type": "h100-80gb", "vllm_gpus": 8}
+    known = {"__vllm_plan": [replica, {**replica, "gpus": []}], "vllm_gpu_type": gpu_type, "vllm_gpus": 8}
     known["ansible_python_interpreter"] = "{{ ansible_playbook_python }}"
     tasks = [{"ansible.builtin.import_tasks": str(TASKS)}]
-    content = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": known, "tasks": tasks}]
-    (tmp_path / f"{name}.yml").write_text(json.dumps(content))
+    machine = tmp_path / f"{name}.gpus"
+    seen = [fake.gpu(kind, f"0000:{number:02x}:00.0") for number, kind in enumerate(gpus, 10)]
+    fake.lay_out(machine, seen)
+    fake.pci_tree(machine / "devices", seen)
+    content = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": known, "tasks": tasks}
+    content["environment"] = {"PATH": f"{machine}:{os.environ['PATH']}"}
+    content["module_defaults"] = {"llmops.vllm.gpu_info": {"pci": str(machine / "devices")}}
+    (tmp_path / f"{name}.yml").write_text(json.dumps([content]))
     return ["ansible-playbook", "-i", "localhost,", str(tmp_path / f"{name}.yml")]
 
 
@@ -37,9 +47,12 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
         play(tmp_path, models.SCOUT, "scout"),
         play(tmp_path, models.LLAMA_8B, "llama"),
         play(tmp_path, {"model_type": "whisper"}, "unknown"),
+        play(tmp_path, models.LLAMA_8B, "same", "h100-80gb", ("t4", "h100")),
+        play(tmp_path, models.LLAMA_8B, "other", "h100-80gb", ("a100", "a100")),
+        play(tmp_path, models.SCOUT, "of-no-tier", "", ("t4", "t4")),
     ]
     env = plain_ansible.environment(tmp_path)
-    refused, good, unknown = ansible_once.run(plays, cwd=tmp_path, env=env)
+    refused, good, unknown, same, other, of_no_tier = ansible_once.run(plays, cwd=tmp_path, env=env)
     assert refused.rc == 2, refused.out
     words = "localhost: scout does not fit 2 x h100-80gb for replica r0: the weights take 100.4 GiB of each GPU"
     assert words in " ".join(refused.out.split())
@@ -47,3 +60,10 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
     assert good.rc == 0, good.out
     assert unknown.rc == 0, unknown.out
     assert "whether unknown fits: config.json cannot be understood" in " ".join(unknown.out.split())
+    assert same.rc == 0, same.out
+    assert other.rc == 2, other.out
+    words = "localhost: vllm_gpu_type is h100-80gb, and the GPUs here are NVIDIA A100-SXM4-80GB: set a100-80gb"
+    assert words in " ".join(other.out.split())
+    assert of_no_tier.rc == 2, of_no_tier.out
+    words = "localhost: of-no-tier does not fit 2 x 15.0 GiB for replica r0: the weights take 100.4 GiB of each GPU"
+    assert words in " ".join(of_no_tier.out.split())

@@ -34,9 +34,13 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     env = plain_ansible.environment(tmp_path)
     paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": ["h100-80gb", "a100-40gb"]}
     beside = {"llmops_plan_model_config": "files/config.json", "llmops_plan_gpu_types": ["h100"]}
-    as_printed, priced, wrong, none = ansible_once.run(
+    (tmp_path / "variants.yml").write_text(blocks("yaml")[1])
+    (tmp_path / "llama-70b").mkdir()
+    (tmp_path / "llama-70b" / "config.json").write_text(json.dumps(models.LLAMA_70B))
+    as_printed, variants, priced, wrong, none = ansible_once.run(
         [
             [*PLAY, "-i", "plain.json", "-e", "@plan.yml"],
+            [*PLAY, "-i", "plain.json", "-e", "@variants.yml"],
             [*PLAY, "-i", "priced.json", "-e", "@plan.yml", "-e", json.dumps(paid)],
             [*PLAY, "-i", "priced.json", "-e", json.dumps(beside)],
             [*PLAY, "-i", "plain.json"],
@@ -45,9 +49,11 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
         env=env,
     )
     assert as_printed.rc == 0, as_printed.out
-    for line in filter(None, blocks("text")[0].splitlines()):
-        assert f'"{line}"' in as_printed.out, line
-    assert "WARNING" not in as_printed.out
+    of_reference, of_variants = (block.splitlines() for block in blocks("text") if block.startswith("GPUs "))
+    for done, lines in ((as_printed, of_reference), (variants, of_variants)):
+        for line in filter(None, lines):
+            assert f'"{line}"' in done.out, line
+        assert "WARNING" not in done.out
     assert priced.rc == 0, priced.out
     written = json.loads((tmp_path / "plan.json").read_text())
     assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29]

@@ -65,7 +65,7 @@ def test_t4(smi: Any) -> None:
     told = _gpu_smi.ask(10)
     assert (told.state, told.problem, told.version, told.cuda) == ("working", "", "470.57.02", "11.4")
     (one,) = told.gpus
-    assert (one["address"], one["name"], one["architecture"]) == (A, "Tesla T4", "Turing")
+    assert (one["address"], one["name"], one["tier"], one["architecture"]) == (A, "Tesla T4", "t4", "Turing")
     assert one["memory_mib"] == {"total": 15360, "reserved": 600, "used": 22, "free": 14738}
     assert one["power_watts"] == {"limit": 70, "default": 70, "min": 60, "max": 70}
     assert one["processes"] == [{"pid": 675, "type": "C", "name": "/usr/lib/xorg/Xorg", "memory_mib": 22}]
