@@ -22,7 +22,8 @@ _QUICK = {
 
 
 def _load(setting: Setting) -> tuple[str, ...]:
-    rate, tokens = ("40", "2-40*9,100-200*1") if setting.fleet.fake else ("1", "4-32")
+    # so few that the machine they share still plans and stages a rollout in a minute
+    rate, tokens = ("15", "2-40*9,100-200*1") if setting.fleet.fake else ("1", "4-32")
     return ("--rate", rate, "--tokens", tokens, "--words", "5-20", "--timeout", "180")
 
 
