@@ -1,4 +1,4 @@
-"""Makes the flag catalogue, ``plugins/module_utils/flags/<version>.json``, from the parser of an installed vLLM.
+"""Makes a flag catalogue, ``plugins/module_utils/_vllm/flag_catalogues/<version>.json``, by an installed vLLM's parser.
 
 ``python -m tools.flag_catalogue --env DIRECTORY_OF_A_VLLM_ENVIRONMENT`` writes the file of that version.
 With ``--over WHEEL`` the Python files of another vLLM lie over that environment: its parser needs nothing compiled.
@@ -19,12 +19,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugins.module_utils._flag_history import REMOVED, SINCE
+from plugins.module_utils._vllm.flag_history import REMOVED, SINCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FLAGS = ROOT / "plugins" / "module_utils" / "flags"
+FLAGS = ROOT / "plugins" / "module_utils" / "_vllm" / "flag_catalogues"
 PAGE = ROOT / "docs" / "flag_catalogue.md"
-PROBE = ROOT / "plugins" / "module_utils" / "_vllm_probe.py"
+PROBE = ROOT / "plugins" / "module_utils" / "_vllm" / "probe.py"
 DUMP = pathlib.Path(__file__).resolve().parent / "flag_dump.py"
 VERSIONS = ("<!-- versions: made by tools/flag_catalogue.py -->", "<!-- /versions -->")
 CHANGES = ("<!-- changes: made by tools/flag_catalogue.py -->", "<!-- /changes -->")
@@ -148,7 +148,7 @@ def stored(directory: pathlib.Path = FLAGS) -> list[Document]:
 
 
 def unexplained(catalogues: list[Document]) -> list[str]:
-    """What the parsers show and ``_flag_history.py`` does not say, each as a sentence."""
+    """What the parsers show and ``_vllm/flag_history.py`` does not say, each as a sentence."""
     told = []
     for before, after in zip(catalogues, catalogues[1:]):
         came, went = changed(before, after)
@@ -228,7 +228,7 @@ def main() -> int:
         parser.error("--over needs --env")
     missing = unexplained(catalogues)
     if missing:
-        print("plugins/module_utils/_flag_history.py:", *missing, sep="\n  ", file=sys.stderr)
+        print("plugins/module_utils/_vllm/flag_history.py:", *missing, sep="\n  ", file=sys.stderr)
         return 1
     for path, written in wanted(catalogues).items():
         if not path.exists() or path.read_text(encoding="utf-8") != written:

@@ -1,4 +1,4 @@
-"""Prints the parser of the vLLM beside it as JSON: run by that vLLM's own Python, with the path of ``_vllm_probe.py``.
+"""Prints the parser of the vLLM beside it as JSON: run by that vLLM's own Python, with the path of ``_vllm/probe.py``.
 
 Types are found by trying them: a flag that takes ``8k`` but not ``word`` takes sizes, whatever vLLM calls the function.
 """

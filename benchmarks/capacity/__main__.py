@@ -20,10 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_kv as kv
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_parts as parts
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_weights as weights
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import shape
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import kv, parts, weights
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import shape
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks an inventory on the controller: an action, because it reads the variables of all hosts and connects to none.
 
-Keys reach it as variables and never as arguments of a module. The logic is in ``module_utils/_fleet_check.py``.
+Keys reach it as variables and never as arguments of a module. The logic is in ``module_utils/_check/fleet.py``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.template import Templar
 from ansible.utils.vars import load_extra_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_variables, _fleet_check
-from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import first_and_more
-from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._check import variables as check_variables
+from ansible_collections.llmops.vllm.plugins.module_utils._check.problem import Problem
+from ansible_collections.llmops.vllm.plugins.module_utils._check.report import first_and_more
 from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
 # Where a host's own variables and ours meet: all that the judges look at.
-_READ = (*_check_variables.PREFIXES, "ansible_host")
+_READ = (*check_variables.PREFIXES, "ansible_host")
 _GROUPS = ("server_group", "balancer_group", "monitor_group")
 _ARGUMENTS = {
     "server_group": {"type": "str", "default": "llm_servers"},
@@ -54,7 +55,7 @@ class ActionModule(ActionBase):
         groups = variables["groups"]
         named = {name: str(arguments[name]) for name in _GROUPS}
         self._hosts = _Hosts(variables["hostvars"], self._loader)
-        inventory = _fleet_check.Inventory(
+        inventory = fleet_check.Inventory(
             {host: self._hosts.read(host) for group in named.values() for host in groups.get(group, [])},
             groups,
             **named,
@@ -65,7 +66,7 @@ class ActionModule(ActionBase):
         )
         broken = [*self._group_names(), *self._hosts.broken]
         now = datetime.datetime.now(datetime.timezone.utc)
-        report = _fleet_check.check(inventory, now, arguments["min_days"], broken, self._hosts.not_checked)
+        report = fleet_check.check(inventory, now, arguments["min_days"], broken, self._hosts.not_checked)
         if not (report.ok and arguments["quiet"]):
             for line in report.lines():
                 self._display.display(line)
@@ -153,7 +154,7 @@ class _Hosts:
         except Exception as error:  # a filter in it may raise anything
             if name not in specs() and name != "ansible_host":
                 return _BROKEN  # the inventory's own
-            if "ansible_facts" in str(raw) and name not in _fleet_check.PLACING:
+            if "ansible_facts" in str(raw) and name not in fleet_check.PLACING:
                 self._from_facts.setdefault(name, []).append(host)
                 return _BROKEN
             # What an error quotes may be a secret; that something is undefined is all that is needed.

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_progress
+from ansible_collections.llmops.vllm.plugins.module_utils._model import progress as model_progress
 
 _MODULE = "llmops.vllm.llm_model_wait"
 _SHORT_S = 1.0  # the first looks follow each other quickly: small models are there at once
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
                 break
             looked = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
             now = looked.get("progress", before)
-            told = _model_progress.sentence(now, before, time.monotonic() - said_at)
+            told = model_progress.sentence(now, before, time.monotonic() - said_at)
             if told and told != line:
                 self._display.display(f"{who}: {told}")
                 before, said_at, line = now, time.monotonic(), told

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of modules that ask a service of monitoring; their specification is ``LOGIN_SPEC`` of ``_json_api``."""
+"""Options of modules that ask a service of monitoring; specification: ``LOGIN_SPEC`` of ``_monitoring.json_api``."""
 
 from __future__ import annotations
 

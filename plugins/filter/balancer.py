@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import (
-    _balancer,
-    _balancer_agent,
-    _balancer_update,
-    _check_balancer,
-    _check_certificate,
-)
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import agent as balancer_agent
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import names as balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import update as balancer_update
+from ansible_collections.llmops.vllm.plugins.module_utils._check import balancer as check_balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._check import certificate as check_certificate
 
 
 class FilterModule:
@@ -22,15 +20,15 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "balancer_agent_config": _balancer_agent.config,
-            "balancer_certificate_problems": _check_certificate.messages,
-            "balancer_exact_pattern": _balancer.exact_pattern,
-            "balancer_interface": _balancer.interface,
-            "balancer_members": _balancer.members,
-            "balancer_membership": _balancer_agent.membership,
-            "balancer_problems": _check_balancer.messages,
-            "balancer_server_address": _balancer.server_address,
-            "balancer_stale": _balancer_update.stale,
-            "balancer_upgrades": _balancer_update.upgrades,
-            "balancer_upstream_name": _balancer.upstream_name,
+            "balancer_agent_config": balancer_agent.config,
+            "balancer_certificate_problems": check_certificate.messages,
+            "balancer_exact_pattern": balancer.exact_pattern,
+            "balancer_interface": balancer.interface,
+            "balancer_members": balancer.members,
+            "balancer_membership": balancer_agent.membership,
+            "balancer_problems": check_balancer.messages,
+            "balancer_server_address": balancer.server_address,
+            "balancer_stale": balancer_update.stale,
+            "balancer_upgrades": balancer_update.upgrades,
+            "balancer_upstream_name": balancer.upstream_name,
         }

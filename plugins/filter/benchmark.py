@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_plan, _benchmark_report
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import plan as benchmark_plan
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import report as benchmark_report
 
 
 def _plain(value: Any) -> Any:
@@ -21,7 +22,7 @@ def _plain(value: Any) -> Any:
 
 def _report(result: Mapping[str, Any], entry: Mapping[str, Any], about: Mapping[str, Any], directory: str) -> Any:
     # it holds what servers and files said: braces in it are no templates, which ansible-core before 2.19 must be told
-    return wrap_var(_plain(_benchmark_report.report(result, entry, about, directory)))
+    return wrap_var(_plain(benchmark_report.report(result, entry, about, directory)))
 
 
 class FilterModule:
@@ -30,8 +31,8 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "benchmark_plan": _benchmark_plan.plan,
-            "benchmark_judge": _benchmark_plan.judge,
-            "benchmark_key": _benchmark_plan.key,
+            "benchmark_plan": benchmark_plan.plan,
+            "benchmark_judge": benchmark_plan.judge,
+            "benchmark_key": benchmark_plan.key,
             "benchmark_report": _report,
         }

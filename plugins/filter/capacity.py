@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_tiers
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
 
 
 def _gpu_tier(name: str) -> str:
-    tier = _gpu_tiers.named(name)
+    tier = gpu_tiers.named(name)
     return tier.name if tier else ""
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _drain, _fleet, _fleet_check, _model_peers, _status
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _status
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import drain
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._model import peers as model_peers
 from ansible_collections.llmops.vllm.plugins.plugin_utils._specs import specs
 
 
 def _problems(
     hostvars: Any, groups: Any, server_group: str = "llm_servers", balancer_group: str = "llm_balancers"
 ) -> list[str]:
-    return _fleet_check.messages(hostvars, groups, server_group, balancer_group, specs())
+    return fleet_check.messages(hostvars, groups, server_group, balancer_group, specs())
 
 
 class FilterModule:
@@ -29,14 +32,14 @@ class FilterModule:
             "fleet_pools": _fleet.pools,
             "fleet_models": _fleet.models,
             "fleet_urls": _fleet.urls,
-            "fleet_target": _drain.targets,
-            "drain_reached": _drain.reached,
-            "drain_outcome": _drain.outcome,
-            "drain_changes": _drain.changes,
+            "fleet_target": drain.targets,
+            "drain_reached": drain.reached,
+            "drain_outcome": drain.outcome,
+            "drain_changes": drain.changes,
             "status_balancers": _status.balancers,
             "status_rows": _status.rows,
             "status_table": _status.table,
             "fleet_problems": _problems,
-            "model_peers": _model_peers.plan,
-            "model_offers": _model_peers.offers,
+            "model_peers": model_peers.plan,
+            "model_offers": model_peers.offers,
         }

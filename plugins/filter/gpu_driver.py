@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_driver_decision
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import driver_decision as gpu_driver_decision
 
 
 class FilterModule:
@@ -16,5 +16,5 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "gpu_driver_decision": _gpu_driver_decision.decision,
+            "gpu_driver_decision": gpu_driver_decision.decision,
         }

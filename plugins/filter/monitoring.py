@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_targets, _monitoring_textfile
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import targets as monitoring_targets
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import textfile as monitoring_textfile
 from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
 
 
@@ -18,6 +19,6 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "monitoring_targets": speaking(_monitoring_targets.targets),
-            "monitoring_textfile": speaking(_monitoring_textfile.textfile),
+            "monitoring_targets": speaking(monitoring_targets.targets),
+            "monitoring_textfile": speaking(monitoring_textfile.textfile),
         }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_monitors, _monitor_host, _monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._check import monitors as check_monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import host as monitor_host
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import services as monitors
 from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
 
 
@@ -17,10 +19,10 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "monitoring_host_problems": _monitor_host.messages,
-            "monitoring_problems": _check_monitors.messages,
-            "monitoring_secret_file": _monitors.secret_file,
-            "monitoring_secrets": _monitors.secrets,
-            "monitoring_service": _monitors.service,
-            "monitoring_users": speaking(_monitors.users),
+            "monitoring_host_problems": monitor_host.messages,
+            "monitoring_problems": check_monitors.messages,
+            "monitoring_secret_file": monitors.secret_file,
+            "monitoring_secrets": monitors.secrets,
+            "monitoring_service": monitors.service,
+            "monitoring_users": speaking(monitors.users),
         }

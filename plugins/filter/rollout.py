@@ -9,18 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.llmops.vllm.plugins.module_utils import (
-    _rollout_metrics,
-    _rollout_reading,
-    _rollout_record,
-    _rollout_summary,
-    _rollout_times,
-)
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import metrics as rollout_metrics
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import reading as rollout_reading
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import record as rollout_record
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import summary as rollout_summary
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import times as rollout_times
 
 
 def _records(directory: str, pools: Any = ()) -> Any:
     # files hold what servers said: braces in it are no templates, which ansible-core before 2.19 must be told
-    return wrap_var(_rollout_reading.records(directory, pools))
+    return wrap_var(rollout_reading.records(directory, pools))
 
 
 class FilterModule:
@@ -29,11 +27,11 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "rollout_record": _rollout_record.record,
+            "rollout_record": rollout_record.record,
             "rollout_records": _records,
-            "rollout_summary": _rollout_summary.summary,
-            "rollout_metrics": _rollout_metrics.metrics,
-            "rollout_metrics_running": _rollout_metrics.progress,
-            "rollout_step_times": _rollout_times.step_times,
-            "rollout_estimate": _rollout_times.estimate,
+            "rollout_summary": rollout_summary.summary,
+            "rollout_metrics": rollout_metrics.metrics,
+            "rollout_metrics_running": rollout_metrics.progress,
+            "rollout_step_times": rollout_times.step_times,
+            "rollout_estimate": rollout_times.estimate,
         }

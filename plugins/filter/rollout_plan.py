@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_plan, _rollout_run
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import plan as rollout_plan
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import run as rollout_run
 
 
 def _plan(
@@ -19,11 +20,11 @@ def _plan(
     staged: Mapping[str, Iterable[Mapping[str, Any]]],
     balancers: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    return _rollout_plan.plan(action, options, replicas, seen, staged, balancers)
+    return rollout_plan.plan(action, options, replicas, seen, staged, balancers)
 
 
 def _below(entry: Mapping[str, Any], statuses: Iterable[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
-    return _rollout_plan.below(statuses, entry, options)
+    return rollout_plan.below(statuses, entry, options)
 
 
 class FilterModule:
@@ -34,7 +35,7 @@ class FilterModule:
         return {
             "rollout_plan": _plan,
             "rollout_below": _below,
-            "rollout_identity": _rollout_run.identity,
-            "rollout_dead": _rollout_run.dead,
-            "rollout_steps": _rollout_run.steps,
+            "rollout_identity": rollout_run.identity,
+            "rollout_dead": rollout_run.dead,
+            "rollout_steps": rollout_run.steps,
         }

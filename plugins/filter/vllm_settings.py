@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_flags, _check_server, _vllm_settings
+from ansible_collections.llmops.vllm.plugins.module_utils._check import flags as check_flags
+from ansible_collections.llmops.vllm.plugins.module_utils._check import server as check_server
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import settings as vllm_settings
 from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
 
 
@@ -18,9 +20,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "vllm_settings": speaking(_vllm_settings.settings),
-            "vllm_addresses": _vllm_settings.addresses,
-            "vllm_by_family": _vllm_settings.by_family,
-            "vllm_flag_problems": _check_flags.messages,
-            "vllm_problems": _check_server.messages,
+            "vllm_settings": speaking(vllm_settings.settings),
+            "vllm_addresses": vllm_settings.addresses,
+            "vllm_by_family": vllm_settings.by_family,
+            "vllm_flag_problems": check_flags.messages,
+            "vllm_problems": check_server.messages,
         }

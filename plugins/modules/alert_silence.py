@@ -138,9 +138,14 @@ reached:
 import datetime
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils._alert_silence import Matcher, NotReached, Wish, bring_about
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import LOGIN_SPEC, ApiError, JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.json_api import LOGIN_SPEC, ApiError, JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.silence import (
+    Matcher,
+    NotReached,
+    Wish,
+    bring_about,
+)
 
 MATCHER = {
     "name": {"type": "str", "required": True},

@@ -107,7 +107,7 @@ generation:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import Control
-from ansible_collections.llmops.vllm.plugins.module_utils._balancer_replica import NotIdle, Wish, ensure
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer.replica import NotIdle, Wish, ensure
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 SPEC = {

@@ -142,12 +142,12 @@ lines:
 import datetime
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils._cost_period import period
-from ansible_collections.llmops.vllm.plugins.module_utils._cost_report import report
-from ansible_collections.llmops.vllm.plugins.module_utils._cost_table import lines
+from ansible_collections.llmops.vllm.plugins.module_utils._cost.period import period
+from ansible_collections.llmops.vllm.plugins.module_utils._cost.report import report
+from ansible_collections.llmops.vllm.plugins.module_utils._cost.table import lines
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import LOGIN_SPEC, JsonApi
-from ansible_collections.llmops.vllm.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.json_api import LOGIN_SPEC, JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.prometheus import Prometheus
 
 SPEC = {
     "url": {"type": "str", "required": True},

@@ -131,7 +131,7 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_info
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import info as gpu_info
 
 SPEC = {
     "timeout": {"type": "float", "default": 30.0},
@@ -153,7 +153,7 @@ def main() -> None:
     asked = module.params
     # modinfo and its like lie where the path of a plain user does not lead
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
-    found = _gpu_info.look(
+    found = gpu_info.look(
         Path(asked["pci"]), asked["timeout"], asked["kernel"], asked["signing_keys"], asked["generations"]
     )
     module.exit_json(changed=False, **found)

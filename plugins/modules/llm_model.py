@@ -223,9 +223,8 @@ transfer:
 import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import _model_store
-from ..module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
 
 
 def main() -> None:
@@ -270,11 +269,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params["state"] == "present"
-    names = {field.name for field in dataclasses.fields(_model_store.Request)}
+    names = {field.name for field in dataclasses.fields(model_store.Request)}
     options = {name: value for name, value in module.params.items() if name in names and value is not None}
-    request = _model_store.Request(**options)
+    request = model_store.Request(**options)
     before = request.path.exists()
-    act = _model_store.present if wanted else _model_store.absent
+    act = model_store.present if wanted else model_store.absent
     try:
         result = act(request, check_mode=module.check_mode)
     except (LlmopsError, OSError) as error:
@@ -282,7 +281,7 @@ def main() -> None:
     else:
         for note in result.pop("notes", []):
             module.warn(note)
-        module.exit_json(diff=_model_store.difference(request, before, wanted), **result)
+        module.exit_json(diff=model_store.difference(request, before, wanted), **result)
 
 
 if __name__ == "__main__":

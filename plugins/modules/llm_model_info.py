@@ -135,7 +135,7 @@ import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import facts
+from ansible_collections.llmops.vllm.plugins.module_utils._model.facts import facts
 
 SPEC = {"path": {"type": "path", "required": True}}
 

@@ -134,9 +134,8 @@ models:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import _model_peer
-from ..module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._model import peer as model_peer
 
 SPEC = {
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
@@ -168,12 +167,12 @@ def main() -> None:
     state, url, token = p.pop("state"), p.pop("url"), p.pop("token")
     try:
         if state == "stopped":
-            result: dict[str, Any] = {"changed": _model_peer.stop(url, token, check_mode=module.check_mode)}
+            result: dict[str, Any] = {"changed": model_peer.stop(url, token, check_mode=module.check_mode)}
         else:
-            wish = _model_peer.Wish(**p)
-            result = {"changed": True, "models": _model_peer.revisions(wish)}
+            wish = model_peer.Wish(**p)
+            result = {"changed": True, "models": model_peer.revisions(wish)}
             if not module.check_mode:
-                result.update(_model_peer.start(wish))
+                result.update(model_peer.start(wish))
     except LlmopsError as error:
         module.fail_json(msg=str(error))
     else:

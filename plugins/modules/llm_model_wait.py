@@ -82,9 +82,8 @@ path:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import _model_progress
-from ..module_utils._model_request import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model import progress as model_progress
+from ansible_collections.llmops.vllm.plugins.module_utils._model.request import Request
 
 SPEC = {
     "job": {"type": "str"},
@@ -99,7 +98,7 @@ def main() -> None:
     """Spec, call, exit."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     p = module.params
-    module.exit_json(changed=False, progress=_model_progress.read(Request(p["name"], p["revision"], p["root"])))
+    module.exit_json(changed=False, progress=model_progress.read(Request(p["name"], p["revision"], p["root"])))
 
 
 if __name__ == "__main__":

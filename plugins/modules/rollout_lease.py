@@ -106,7 +106,7 @@ notes:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import Control
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_lease import NotHeld, Wish, hold, release
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.lease import NotHeld, Wish, hold, release
 
 SPEC = {
     "pools": {"type": "list", "elements": "str", "required": True},

@@ -210,11 +210,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_run as runs
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import recipe
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_result import doubts, figures
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import run as runs
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.recipes import recipe
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.result import doubts, figures
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica, installed_version
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import Replica, installed_version
 
 SPEC = {
     "env": {"type": "path", "required": True},

@@ -284,11 +284,11 @@ record:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils._canary import Limits
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_run import Run, Wish, record_from
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_watch import watched
-from ansible_collections.llmops.vllm.plugins.module_utils._comparison import WORSE
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary import Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_run import Run, Wish, record_from
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_watch import watched
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.comparison import WORSE
 
 REPLICAS = {
     "type": "list",

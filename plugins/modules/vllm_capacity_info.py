@@ -244,13 +244,13 @@ lines:
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_files import tensors
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_variants import AS_IS, VARIANTS, variant
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import report
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.files import tensors
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.load import Load
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.variants import AS_IS, VARIANTS, variant
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._fleet import PROFILES
-from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import config
+from ansible_collections.llmops.vllm.plugins.module_utils._model.facts import config
 
 LOAD_SPEC = {
     "requests_per_minute": {"type": "float", "required": True},

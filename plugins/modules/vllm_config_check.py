@@ -135,7 +135,7 @@ results:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_check import check
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.check import check
 
 CONFIG_SPEC = {
     "name": {"type": "str", "required": True},

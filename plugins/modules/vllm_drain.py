@@ -157,7 +157,7 @@ notes:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import SILENCE, Control
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_drain import Drain, NotIdle, Wish, watched
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.drain import Drain, NotIdle, Wish, watched
 
 SPEC = {
     "replicas": {

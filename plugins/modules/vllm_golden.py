@@ -200,9 +200,9 @@ recorded:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._golden import Limits, record, run
-from ansible_collections.llmops.vllm.plugins.module_utils._golden_file import check_recorded, read_prompts
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.golden import Limits, record, run
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.golden_file import check_recorded, read_prompts
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import Replica
 
 SPEC = {
     "state": {"type": "str", "choices": ["passed", "recorded", "valid"], "default": "passed"},

@@ -156,8 +156,8 @@ import functools
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._release_info import releases_of
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import (
+from ansible_collections.llmops.vllm.plugins.module_utils._release.info import releases_of
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import (
     Replica,
     installed_version,
     look,

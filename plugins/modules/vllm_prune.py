@@ -101,7 +101,7 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_prune import Pruned, Wish, prune
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.prune import Pruned, Wish, prune
 
 SPEC = {
     "root": {"type": "path", "default": "/etc/vllm"},

@@ -217,9 +217,9 @@ differences:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._release_home import Home, Owner
-from ansible_collections.llmops.vllm.plugins.module_utils._release_meaning import release_from
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import Wish, apply
+from ansible_collections.llmops.vllm.plugins.module_utils._release.home import Home, Owner
+from ansible_collections.llmops.vllm.plugins.module_utils._release.meaning import release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.release import Wish, apply
 
 SPEC = {
     "replica": {"type": "str", "required": True},

@@ -253,12 +253,12 @@ elapsed:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmops.vllm.plugins.module_utils import _shadow_mix
-from ansible_collections.llmops.vllm.plugins.module_utils._comparison import WORSE
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow import Limits
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow_run import Bounds, run
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import shadow_mix
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.comparison import WORSE
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.shadow import Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.shadow_run import Bounds, run
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import Replica
 
 BOUNDS = {
     "requests": {"type": "int", "default": 60},
@@ -301,16 +301,16 @@ SPEC = {
 }
 
 
-def _mix(p: dict[str, Any], samples: int) -> tuple[list[_shadow_mix.Kind], list[str]]:
+def _mix(p: dict[str, Any], samples: int) -> tuple[list[shadow_mix.Kind], list[str]]:
     """The lengths that are replayed, and what is to be said of them."""
     if p["mix"] is not None:
-        return _shadow_mix.read_mix(p["mix"]), []
+        return shadow_mix.read_mix(p["mix"]), []
     if p["access_log"]:
         try:
-            return _shadow_mix.mix_of_log(p["access_log"], p["pool"], samples), []
-        except _shadow_mix.SparseLog as problem:
-            return list(_shadow_mix.SYNTHETIC), [f"{problem}: a synthetic mix of chats was replayed instead"]
-    return list(_shadow_mix.SYNTHETIC), []
+            return shadow_mix.mix_of_log(p["access_log"], p["pool"], samples), []
+        except shadow_mix.SparseLog as problem:
+            return list(shadow_mix.SYNTHETIC), [f"{problem}: a synthetic mix of chats was replayed instead"]
+    return list(shadow_mix.SYNTHETIC), []
 
 
 def main() -> None:
@@ -326,7 +326,7 @@ def main() -> None:
         bounds = Bounds(**{name: p[name] for name in BOUNDS})
         limits = Limits(**{name: p[name] for name in LIMITS})
         mix, notes = _mix(p, limits.samples)
-        told = {"mix": _shadow_mix.as_data(mix), "notes": notes}
+        told = {"mix": shadow_mix.as_data(mix), "notes": notes}
         if module.check_mode:
             module.exit_json(changed=False, skipped=True, msg="the options are valid, nothing was asked", **told)
         new = Replica(p["url"], p["api_key"])

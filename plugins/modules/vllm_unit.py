@@ -154,8 +154,8 @@ msg:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._leftovers import Leftovers
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_unit import Change, NotDone, Wish
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.leftovers import Leftovers
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.unit import Change, NotDone, Wish
 
 SPEC = {
     "name": {"type": "str", "required": True},

@@ -157,8 +157,8 @@ import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_wait import Ready, Wish, look_once, wait
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.wait import Ready, Wish, look_once, wait
 
 SPEC = {
     "url": {"type": "str", "required": True},

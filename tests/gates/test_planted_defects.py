@@ -90,7 +90,7 @@ DEFECTS = {
         [*PYTEST, "tests/repo/test_layout.py"], r"playbooks/group_vars",
     ),
     "profile with a flag that does not exist": Defect(
-        "plugins/module_utils/_profiles.py", r'"max-num-seqs"', '"max-number-seqs"',
+        "plugins/module_utils/_vllm/profiles.py", r'"max-num-seqs"', '"max-number-seqs"',
         [*PYTEST, "tests/unit/test_flags.py"], r"max-number-seqs",
     ),
     "example inventory with an error": Defect(
@@ -98,8 +98,9 @@ DEFECTS = {
         [*PYTEST, "tests/repo/test_inventories.py"], r"llmops_profile is 'chat'",
     ),
     "wrong type in the code": Defect(
-        "plugins/module_utils/_revision.py", r"return None\n\n\ndef source_problem", "return 5\n\n\ndef source_problem",
-        ["mypy"], r"_revision\.py.*return-value",
+        "plugins/module_utils/_model/revision.py",
+        r"return None\n\n\ndef source_problem", "return 5\n\n\ndef source_problem",
+        ["mypy"], r"_model/revision\.py.*return-value",
     ),
     "changelog fragment of no known kind": Defect(
         "changelogs/fragments/planted.yml", r"", "---\nnews:\n  - something\n",

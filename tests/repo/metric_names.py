@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _monitoring_textfile, _rollout_metrics
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import textfile as monitoring_textfile
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import metrics as rollout_metrics
 
 from tests import log_exporter
 
 OURS = {
     *exposition.GAUGES,
     exposition.EVENTS,
-    *_rollout_metrics.LAST,
-    *_rollout_metrics.RUNNING,
-    *_monitoring_textfile.GAUGES,
+    *rollout_metrics.LAST,
+    *rollout_metrics.RUNNING,
+    *monitoring_textfile.GAUGES,
     *log_exporter.NAMES,
 }

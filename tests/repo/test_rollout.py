@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._release_home import Home, Owner
-from ansible_collections.llmops.vllm.plugins.module_utils._release_meaning import release_from
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_release import Wish, apply
+from ansible_collections.llmops.vllm.plugins.module_utils._release.home import Home, Owner
+from ansible_collections.llmops.vllm.plugins.module_utils._release.meaning import release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.release import Wish, apply
 
 from tests import certificates
 

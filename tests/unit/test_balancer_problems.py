@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer, _check_balancer, _check_certificate
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import names as balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._check import balancer as check_balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._check import certificate as check_certificate
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
@@ -111,7 +113,7 @@ CASES = [
 
 @pytest.mark.parametrize(("changes", "words"), CASES, ids=[str(i) for i in range(len(CASES))])
 def test_setting_problems_name_variable_and_mend(changes, words):
-    found = _check_balancer.messages(settings(**changes))
+    found = check_balancer.messages(settings(**changes))
     if words is None:
         assert found == []
     else:
@@ -121,7 +123,7 @@ def test_setting_problems_name_variable_and_mend(changes, words):
 
 def test_no_problem_tells_a_secret():
     keys = clients(("a", 'secret"0123456789'), ("b", "secret"), ("c", "secret-0123456789"), ("d", "secret-0123456789"))
-    text = " ".join(_check_balancer.messages(settings(client_keys=keys, backend_keys=["secret-0123456789"])))
+    text = " ".join(check_balancer.messages(settings(client_keys=keys, backend_keys=["secret-0123456789"])))
     assert "secret" not in text
 
 
@@ -159,7 +161,7 @@ def info(after="20300101000000Z", before="20200101000000Z", key="aa", names=("DN
 )
 def test_certificate_problems(name, certificate, words):
     key = {"public_key_fingerprints": {"sha256": "aa"}}
-    found = _check_certificate.messages(name, certificate, key, "20260601000000Z")
+    found = check_certificate.messages(name, certificate, key, "20260601000000Z")
     if words is None:
         assert found == []
     else:
@@ -169,13 +171,13 @@ def test_certificate_problems(name, certificate, words):
 
 @pytest.mark.parametrize("text", ["abc", "a.b+c/d~e_f-g==", "default"])
 def test_exact_pattern_matches_nothing_else(text):
-    pattern = f"^{_balancer.exact_pattern(text)}$"
+    pattern = f"^{balancer.exact_pattern(text)}$"
     assert re.search(pattern, text)
     for other in (text.upper(), text + "x", text[:-1], text.replace(".", "x"), text.replace("+", "")):
         assert other == text or not re.search(pattern, other)
 
 
 def test_names_and_addresses():
-    assert _balancer.upstream_name("chat h100/ü") == "llm_chat_h100__"
-    assert _balancer.server_address("192.0.2.1", 8000) == "192.0.2.1:8000"
-    assert _balancer.server_address("2001:db8::1", 8000) == "[2001:db8::1]:8000"
+    assert balancer.upstream_name("chat h100/ü") == "llm_chat_h100__"
+    assert balancer.server_address("192.0.2.1", 8000) == "192.0.2.1:8000"
+    assert balancer.server_address("2001:db8::1", 8000) == "[2001:db8::1]:8000"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer_update
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import update as balancer_update
 
 SERVICES = [
     {"name": "nginx.service", "pid": "/run/nginx.pid", "files": ["/etc/llm.conf", "/usr/sbin/nginx"]},
@@ -50,7 +50,7 @@ def ages(**times: float | None) -> list[dict[str, Any]]:
 def test_stale_is_what_is_older_than_its_files(
     times: dict[str, float | None], replaced: list[Any], units: list[Any], expected: list[str]
 ) -> None:
-    assert _balancer_update.stale(SERVICES, ages(**times), replaced, units) == expected
+    assert balancer_update.stale(SERVICES, ages(**times), replaced, units) == expected
 
 
 def test_upgrades_are_read_from_what_apt_simulates() -> None:
@@ -60,7 +60,7 @@ def test_upgrades_are_read_from_what_apt_simulates() -> None:
         "Inst keepalived (1:2.2.7-1+b2 Debian:12.5/stable [amd64])",
         "Conf keepalived (1:2.2.7-1+b2 Debian:12.5/stable [amd64])",
     ]
-    assert _balancer_update.upgrades(told) == [
+    assert balancer_update.upgrades(told) == [
         "nginx-common 1.22.1-9 -> 1.22.1-9+deb12u1",
         "keepalived (new) -> 1:2.2.7-1+b2",
     ]

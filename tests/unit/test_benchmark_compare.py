@@ -7,12 +7,11 @@ import json
 import pathlib
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_compare as compare
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_expected as expected
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_report as reports
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import RECIPES, recipe
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import compare, expected
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import report as reports
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.recipes import RECIPES, recipe
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._gpu_tiers import TIERS
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu.tiers import TIERS
 
 
 def latency(p50, factor=1.5):

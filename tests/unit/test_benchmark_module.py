@@ -11,10 +11,10 @@ import time
 import zipfile
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _benchmark_run as runs
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import Recipe, recipe
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_result import doubts, figures
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_run import BenchmarkError, Client, Ran
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark import run as runs
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.recipes import Recipe, recipe
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.result import doubts, figures
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.run import BenchmarkError, Client, Ran
 
 from tests.fakes.vllm import build
 from tests.fakes.vllm.running import KEY

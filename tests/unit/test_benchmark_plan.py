@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_plan import judge, key, plan
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.plan import judge, key, plan
 
 MODEL = {"llmops_model_name": "m", "llmops_model_source": "hf://a/m", "llmops_model_revision": "f" * 40}
 HOSTS = {

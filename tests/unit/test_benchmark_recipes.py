@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._benchmark_recipes import RECIPES, RecipeError, recipe
-from ansible_collections.llmops.vllm.plugins.module_utils._profiles import PROFILES
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.recipes import RECIPES, RecipeError, recipe
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.profiles import PROFILES
 
 
 def test_each_profile_has_one_and_it_says_why():

@@ -6,8 +6,8 @@ import json
 import pathlib
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _canary_reading as reading
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import canary_reading as reading
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError
 
 TESTS = next(folder for folder in pathlib.Path(__file__).parents if folder.name == "tests")
 MEASURED = json.loads((TESTS / "fakes" / "vllm" / "metrics_0.32.json").read_text())

@@ -8,11 +8,16 @@ import threading
 from dataclasses import replace
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._canary import Limits
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import FINISHED, CanaryError, Counts, total
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_run import Run, Wish, record_from
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_watch import watched
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary import Limits
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_reading import (
+    FINISHED,
+    CanaryError,
+    Counts,
+    total,
+)
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_run import Run, Wish, record_from
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_watch import watched
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError
 
 PLAIN = {
     "time_to_first_token_seconds": "ttft",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._canary import Limits, Model, Side, errors, judge, notes
-from ansible_collections.llmops.vllm.plugins.module_utils._canary_reading import CanaryError, Counts
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary import Limits, Model, Side, errors, judge, notes
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary_reading import CanaryError, Counts
 
 LLAMA = Model("llama", "6f6073b42301", "/srv/models/llama/6f6")
 TOKENS = 50

@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_kv as kv
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_parts as parts
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_weights as weights
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_capacity, _gpu_tiers
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_change import Gpus, changes
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import Model, fit, sizes, useful_concurrency
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_flags import Flags, flags, tokens
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import kv, parts, weights
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.change import Gpus, changes
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.fit import Model, fit, sizes, useful_concurrency
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import Flags, flags, tokens
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
+from ansible_collections.llmops.vllm.plugins.module_utils._check import capacity as check_capacity
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
@@ -259,7 +258,7 @@ def test_flags_that_mean_nothing(settings: Config, words: str) -> None:
     ],
 )
 def test_flags_have_the_defaults_of_the_gpu(tier: str, settings: Config, sequences: int, batched: int) -> None:
-    gpu = _gpu_tiers.TIERS[tier]
+    gpu = gpu_tiers.TIERS[tier]
     found = flags(settings, 2, gpu.memory, gpu.generation == "ampere")
     assert (found.sequences, found.batched_tokens, found.gpus, found.batches) == (sequences, batched, 2, 2)
 
@@ -272,7 +271,7 @@ def test_numbers_of_tokens(given: Any, meant: int | None) -> None:
 
 
 def judged(config: Config, tier: str, size: int, settings: Config, count: int = 8) -> tuple[str, str, list[str]]:
-    gpu, model = _gpu_tiers.TIERS[tier], Model(shape(config))
+    gpu, model = gpu_tiers.TIERS[tier], Model(shape(config))
     asked = flags(settings, size, gpu.memory, gpu.generation == "ampere")
     found = fit(model, asked, gpu.memory)
     return found.verdict, found.reason, [change.words for change in changes(model, asked, Gpus(gpu.memory, count, gpu))]
@@ -362,7 +361,7 @@ def test_8_bit_weights_only_where_the_gpu_computes_in_them() -> None:
 
 
 def test_a_change_that_is_named_fits() -> None:
-    gpu, model = _gpu_tiers.TIERS["h100-80gb"], Model(shape(models.LLAMA_70B))
+    gpu, model = gpu_tiers.TIERS["h100-80gb"], Model(shape(models.LLAMA_70B))
     asked = Flags(tensor_parallel_size=2, length=65536, sequences=256, batched_tokens=8192)
     named = {change.variable: change.value for change in changes(model, asked, Gpus(gpu.memory, 8, gpu))}
     changed = {
@@ -386,7 +385,7 @@ def test_sizes_divide_all_that_is_divided() -> None:
 
 
 def test_requests_at_once_are_bound_by_the_pool_and_by_max_num_seqs() -> None:
-    gpu, model = _gpu_tiers.TIERS["h100-80gb"], Model(shape(models.LLAMA_8B))
+    gpu, model = gpu_tiers.TIERS["h100-80gb"], Model(shape(models.LLAMA_8B))
     for sequences, expected in ((1024, 300), (64, 64)):
         asked = flags({"max-model-len": 32768, "max-num-seqs": sequences}, 1, gpu.memory)
         found = fit(model, asked, gpu.memory)
@@ -408,19 +407,19 @@ def test_requests_at_once_are_bound_by_the_pool_and_by_max_num_seqs() -> None:
     ],
 )
 def test_names_of_tiers(name: str, tier: str | None) -> None:
-    found = _gpu_tiers.named(name)
+    found = gpu_tiers.named(name)
     assert (found.name if found else None) == tier
 
 
 def test_tiers_are_sound_data() -> None:
-    devices = [name for tier in _gpu_tiers.TIERS.values() for name in tier.names]
+    devices = [name for tier in gpu_tiers.TIERS.values() for name in tier.names]
     assert len(devices) == len(set(devices))
-    assert [tier.memory for tier in _gpu_tiers.TIERS.values()] == sorted(t.memory for t in _gpu_tiers.TIERS.values())
-    for tier in _gpu_tiers.TIERS.values():
-        assert tier.generation in _gpu_tiers.COMPUTES
-        assert all(_gpu_tiers.of_device(name) is tier for name in tier.names)
-    assert not _gpu_tiers.TIERS["a100-80gb"].computes("fp8")
-    assert _gpu_tiers.of_device("NVIDIA GeForce GTX 1080") is None
+    assert [tier.memory for tier in gpu_tiers.TIERS.values()] == sorted(t.memory for t in gpu_tiers.TIERS.values())
+    for tier in gpu_tiers.TIERS.values():
+        assert tier.generation in gpu_tiers.COMPUTES
+        assert all(gpu_tiers.of_device(name) is tier for name in tier.names)
+    assert not gpu_tiers.TIERS["a100-80gb"].computes("fp8")
+    assert gpu_tiers.of_device("NVIDIA GeForce GTX 1080") is None
 
 
 REPLICA: dict[str, Any] = {
@@ -435,7 +434,7 @@ REPLICA: dict[str, Any] = {
 
 
 def problems(config: Config, tier: str, host_gpus: int = 8, **change: Any) -> list[str]:
-    return [str(problem) for problem in _check_capacity.problems({**REPLICA, **change}, config, tier, host_gpus)]
+    return [str(problem) for problem in check_capacity.problems({**REPLICA, **change}, config, tier, host_gpus)]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import types
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_tiers
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_fit import Model, fit
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_flags import flags
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_load import Load, Sizing, sizing, usd_per_million
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import report
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.fit import Model, fit
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import flags
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.load import Load, Sizing, sizing, usd_per_million
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
@@ -32,7 +32,7 @@ REFERENCE: dict[str, Any] = {
 
 
 def sized(config: Any = SCOUT_FP8, tier: str = "h100-80gb", size: int = 2, price: float = 2.69, **load: Any) -> Sizing:
-    gpu, model = _gpu_tiers.TIERS[tier], Model(shape(config))
+    gpu, model = gpu_tiers.TIERS[tier], Model(shape(config))
     asked = flags({"max-model-len": 8192}, size, gpu.memory)
     return sizing(model, asked, fit(model, asked, gpu.memory), gpu, Load(**{**REFERENCE, **load}), price)
 
@@ -162,7 +162,7 @@ def test_a_load_is_carried_by_the_size_that_costs_least() -> None:
 def test_prices_and_measurements_are_those_given_else_examples_and_estimates() -> None:
     load = Load(**REFERENCE)
     found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
-    assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, _gpu_tiers.TIERS["h100-80gb"].usd_per_hour]
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, gpu_tiers.TIERS["h100-80gb"].usd_per_hour]
     assert [row["sizing"]["measured"] for row in found] == [True, False]
     assert found[0]["sizing"]["tokens_per_second"] == 900
 

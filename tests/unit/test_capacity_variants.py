@@ -8,9 +8,9 @@ import types
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_report as report
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_variants import VARIANTS, variant
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import report
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.variants import VARIANTS, variant
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())

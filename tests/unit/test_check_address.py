@@ -7,11 +7,12 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_address, _fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._check import address as check_address
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
 
 MEMBERS = [{"name": "lb1", "address": "192.0.2.11"}, {"name": "lb2", "address": "192.0.2.12"}]
 SIX = [{"name": "lb1", "address": "2001:db8::11"}]
-GOOD = {**_check_address.DEFAULTS, "members": MEMBERS, "virtual_address": "192.0.2.10/24"}
+GOOD = {**check_address.DEFAULTS, "members": MEMBERS, "virtual_address": "192.0.2.10/24"}
 SERVER = {
     "llmops_address": "192.0.2.21",
     "llmops_model_name": "llama",
@@ -56,7 +57,7 @@ BALANCER = {
     ],
 )
 def test_problem_names_variable_and_mend(changes: dict[str, Any], words: str | None) -> None:
-    found = [str(problem) for problem in _check_address.problems({**GOOD, **changes})]
+    found = [str(problem) for problem in check_address.problems({**GOOD, **changes})]
     if words is None:
         assert found == []
     else:
@@ -69,9 +70,9 @@ def findings(**balancers: dict[str, Any]) -> list[str]:
     hostvars |= {
         host: {**BALANCER, "llmops_address": f"192.0.2.1{host[-1]}", **changes} for host, changes in balancers.items()
     }
-    inventory = _fleet_check.Inventory(hostvars, {"llm_servers": ["gpu1"], "llm_balancers": list(balancers)})
+    inventory = fleet_check.Inventory(hostvars, {"llm_servers": ["gpu1"], "llm_balancers": list(balancers)})
     now = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
-    return [str(finding) for finding in _fleet_check.check(inventory, now).findings]
+    return [str(finding) for finding in fleet_check.check(inventory, now).findings]
 
 
 def test_a_pair_with_one_address_is_silent() -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _cost_period, _cost_report, _cost_table
-from ansible_collections.llmops.vllm.plugins.module_utils._json_api import JsonApi
-from ansible_collections.llmops.vllm.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.llmops.vllm.plugins.module_utils._cost import period as cost_period
+from ansible_collections.llmops.vllm.plugins.module_utils._cost import report as cost_report
+from ansible_collections.llmops.vllm.plugins.module_utils._cost import table as cost_table
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.json_api import JsonApi
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.prometheus import Prometheus
 
 from tests.debian_programs import answers, program, serving
 from tests.fakes import prometheus as fake
@@ -107,7 +109,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def reported(url: str, start: int = BEGIN, end: int = END) -> dict[str, Any]:
-    return _cost_report.report(Prometheus(JsonApi(url)), _cost_period.Period(start, end))
+    return cost_report.report(Prometheus(JsonApi(url)), cost_period.Period(start, end))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def whole(real: str) -> dict[str, Any]:
 def test_a_month_is_what_it_was(whole: dict[str, Any]) -> None:
     chat, long = whole["pools"]
     gap = whole["gaps"][0]
-    assert (gap["what"], gap["to"]) == ("prices", _cost_period.stamp(LOST.stop))
+    assert (gap["what"], gap["to"]) == ("prices", cost_period.stamp(LOST.stop))
     lost = round(gap["hours"] * 60) / 60  # the last sample holds for five minutes
     assert 2.9 <= lost <= 3.0
     assert chat["usd"] == pytest.approx(10 * (720 - lost) + 10 * (360 - lost) + 20 * 360, abs=1e-4)
@@ -140,7 +142,7 @@ def test_a_month_is_what_it_was(whole: dict[str, Any]) -> None:
 def test_what_one_replica_lacks_is_named(whole: dict[str, Any]) -> None:
     tokens = [gap for gap in whole["gaps"] if gap["what"] == "tokens"]
     assert [(gap["pool"], gap["replicas"], gap["to"]) for gap in tokens] == [
-        ("chat", 1, _cost_period.stamp(UNSEEN.stop))
+        ("chat", 1, cost_period.stamp(UNSEEN.stop))
     ]
     assert 1.9 <= tokens[0]["hours"] <= 2.0
     assert "1 replica(s) of pool chat were not scraped from " in tokens[0]["text"]
@@ -150,7 +152,7 @@ def test_plan_of_the_month(whole: dict[str, Any]) -> None:
     plan = whole["plan"]
     assert (plan["daily_budget_usd"], plan["daily_budget_of_period_usd"]) == (1500, 45000)
     # 60 USD an hour are 1440 a day, 70 are 1680
-    assert plan["days_over_daily_budget"] == [_cost_period.stamp(DEARER + n * DAY)[:10] for n in range(15)]
+    assert plan["days_over_daily_budget"] == [cost_period.stamp(DEARER + n * DAY)[:10] for n in range(15)]
     assert plan["monthly_budget_of_period_usd"] == pytest.approx(45000, rel=0.04)
     assert [row["target_usd_per_million_tokens"] for row in whole["pools"]] == [1.5, None]
 
@@ -175,7 +177,7 @@ def test_a_part_of_a_day(real: str) -> None:
 
 
 def test_before_anything_was_recorded(real: str) -> None:
-    with pytest.raises(_cost_report.CostError, match=r"no llmops_replica_price_usd_per_hour from .*set llmops_price"):
+    with pytest.raises(cost_report.CostError, match=r"no llmops_replica_price_usd_per_hour from .*set llmops_price"):
         reported(real, BEGIN - 10 * DAY, BEGIN - 5 * DAY)
 
 
@@ -193,8 +195,8 @@ def test_before_anything_was_recorded(real: str) -> None:
     ],
 )
 def test_period(start: str, end: str, days: int, expected: tuple[str, str]) -> None:
-    found = _cost_period.period(start, end, days, NOW)
-    assert (_cost_period.words(found.start), _cost_period.words(found.end)) == expected
+    found = cost_period.period(start, end, days, NOW)
+    assert (cost_period.words(found.start), cost_period.words(found.end)) == expected
 
 
 @pytest.mark.parametrize(
@@ -210,8 +212,8 @@ def test_period(start: str, end: str, days: int, expected: tuple[str, str]) -> N
     ],
 )  # fmt: skip
 def test_period_that_cannot_be_meant(start: str, end: str, days: int, expected: str) -> None:
-    with pytest.raises(_cost_period.PeriodError) as told:
-        _cost_period.period(start, end, days, NOW)
+    with pytest.raises(cost_period.PeriodError) as told:
+        cost_period.period(start, end, days, NOW)
     assert expected in str(told.value)
 
 
@@ -224,7 +226,7 @@ def test_period_that_cannot_be_meant(start: str, end: str, days: int, expected: 
     ],
 )
 def test_shares_of_months(start: str, end: str, expected: list[float]) -> None:
-    assert list(_cost_period.period(start, end, 30, NOW).months()) == pytest.approx(expected)
+    assert list(cost_period.period(start, end, 30, NOW).months()) == pytest.approx(expected)
 
 
 def test_the_module_and_its_table(run_module: Run) -> None:
@@ -253,7 +255,7 @@ def test_gaps_and_warnings_are_in_the_table() -> None:
         return status, {**told, "warnings": ["a store is away"]}
 
     with Web(warned) as web:
-        found = _cost_table.lines(reported(web.url, first, first + DAY))
+        found = cost_table.lines(reported(web.url, first, first + DAY))
     assert found[2].endswith("2.00 over")
     assert found[-2:] == [
         "Missing: no prices from 2026-11-01 to 2026-11-01 01:00 (1.0 h): about 12.00 USD are missing in the sums, at "
@@ -267,7 +269,7 @@ def test_a_pool_without_tokens_has_no_price_per_token() -> None:
         found = reported(web.url)
     assert found["pools"][0]["usd_per_million_tokens"] is None
     assert (found["plan"]["daily_budget_usd"], found["plan"]["days_over_daily_budget"]) == (None, [])
-    assert _cost_table.lines(found)[2].split()[-3:] == ["-", "-", "-"]
+    assert cost_table.lines(found)[2].split()[-3:] == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize(

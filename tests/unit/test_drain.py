@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _drain
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import drain
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 REPLICAS = [{"id": f"g{n}/r0", "pool": "chat" if n < 3 else "short"} for n in (1, 2, 3)]
@@ -24,7 +24,7 @@ ADDRESS = "192.0.2.10"
     ],
 )
 def test_targets_by_id_host_and_pool(words: Any, ids: list[str]) -> None:
-    assert _drain.targets(REPLICAS, words) == ids
+    assert drain.targets(REPLICAS, words) == ids
 
 
 @pytest.mark.parametrize("words", ["", " , ", "g1/", "g9"])
@@ -32,17 +32,17 @@ def test_a_target_that_is_none_names_what_there_is(words: str) -> None:
     with pytest.raises(
         LlmopsError, match=r"a replica \(g1/r0, g2/r0, g3/r0\); a host \(g1, g2, g3\); a pool \(chat, sh"
     ):
-        _drain.targets(REPLICAS, words)
+        drain.targets(REPLICAS, words)
 
 
 def test_all_answer() -> None:
-    found = _drain.reached({"lb1": ANSWERS, "lb2": ANSWERS}, {}, "")
+    found = drain.reached({"lb1": ANSWERS, "lb2": ANSWERS}, {}, "")
     assert found == {"hosts": ["lb1", "lb2"], "problem": "", "notes": []}
 
 
 def test_a_silent_balancer_is_not_waited_for_when_another_one_that_answers_holds_the_address() -> None:
     for holds in (HOLDS_NOT, {}):
-        found = _drain.reached({"lb1": ANSWERS, "lb2": SILENT}, {"lb1": HOLDS, "lb2": holds}, ADDRESS)
+        found = drain.reached({"lb1": ANSWERS, "lb2": SILENT}, {"lb1": HOLDS, "lb2": holds}, ADDRESS)
         assert (found["hosts"], found["problem"]) == (["lb1"], "")
         assert found["notes"] == ["lb2 did not answer (the agent does not run): it takes this over when it returns"]
 
@@ -60,17 +60,17 @@ def test_a_silent_balancer_through_which_clients_may_come_stops_the_run(
     holds: dict[str, Any], address: str, words: str
 ) -> None:
     seen = {"lb1": ANSWERS, "lb2": SILENT}
-    found = _drain.reached(seen, holds, address)
+    found = drain.reached(seen, holds, address)
     assert words in found["problem"]
     assert found["problem"].startswith("not every balancer answers (lb2: the agent does not run), ")
     assert "-e llmops_force=true" in found["problem"]
-    forced = _drain.reached(seen, holds, address, force=True)
+    forced = drain.reached(seen, holds, address, force=True)
     assert (forced["hosts"], forced["problem"], len(forced["notes"])) == (["lb1"], "", 1)
 
 
 @pytest.mark.parametrize("seen", [{"lb1": SILENT, "lb2": {}}, {}])
 def test_nobody_answers_is_a_problem_that_force_does_not_solve(seen: dict[str, Any]) -> None:
-    assert "no balancer answers" in _drain.reached(seen, {}, ADDRESS, force=True)["problem"]
+    assert "no balancer answers" in drain.reached(seen, {}, ADDRESS, force=True)["problem"]
 
 
 DRAINED = {"before": {"g1/r0": "active", "g2/r0": "drained"}, "after": {"g1/r0": "drained", "g2/r0": "drained"}}
@@ -78,10 +78,10 @@ REFUSED = {"msg": "lb2: pool chat would have 0", "failed": False}
 
 
 def test_what_was_changed_where() -> None:
-    found = _drain.outcome("drained", ["lb1"], {"lb1": DRAINED, "lb9": {}}, {})
+    found = drain.outcome("drained", ["lb1"], {"lb1": DRAINED, "lb9": {}}, {})
     assert found == {"problem": "", "lines": ["lb1: g1/r0 active -> drained", "lb1: g2/r0 is drained already"]}
-    assert _drain.changes(DRAINED, "drained") == ["g1/r0"]
-    assert _drain.changes(REFUSED, "drained") == []
+    assert drain.changes(DRAINED, "drained") == ["g1/r0"]
+    assert drain.changes(REFUSED, "drained") == []
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_what_was_changed_where() -> None:
     ],
 )
 def test_a_refusal_tells_what_became_of_the_others(undone: dict[str, Any], end: str) -> None:
-    found = _drain.outcome("drained", ["lb1", "lb2"], {"lb1": DRAINED, "lb2": REFUSED}, undone)
+    found = drain.outcome("drained", ["lb1", "lb2"], {"lb1": DRAINED, "lb2": REFUSED}, undone)
     assert found["problem"] == f"lb2 refused: lb2: pool chat would have 0{end}"
 
 
 def test_a_refusal_by_all_changed_nothing() -> None:
-    found = _drain.outcome("drained", ["lb2"], {"lb2": REFUSED}, {})
+    found = drain.outcome("drained", ["lb2"], {"lb2": REFUSED}, {})
     assert found["problem"].endswith("Nothing was changed")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import api as vllm_api
 
 from tests.fakes import replicas
 from tests.fakes.vllm.running import KEY, await_that, lay_out, starter
@@ -24,7 +24,7 @@ def test_modules_take_them_for_replicas_that_generate(tmp_path: pathlib.Path) ->
             assert process.stdout is not None
             assert b"FAKE replicas" in process.stdout.readline()
             for number in range(COUNT):
-                seen = _vllm_api.look(_vllm_api.Replica(f"http://127.0.0.1:{PORT + number}", KEY, 5))
+                seen = vllm_api.look(vllm_api.Replica(f"http://127.0.0.1:{PORT + number}", KEY, 5))
                 assert (seen["health"], seen["model"], seen["running"]) == ("ok", "tiny", 8), seen
 
             def steps() -> float:

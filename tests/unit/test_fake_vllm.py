@@ -18,19 +18,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api, _vllm_probe
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import api as vllm_api
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import probe as vllm_probe
 
 from tests.fakes.vllm import build
 from tests.fakes.vllm.running import AWAIT_SECONDS, KEY, Fake, await_that
 
-PROBE = pathlib.Path(_vllm_probe.__file__)
+PROBE = pathlib.Path(vllm_probe.__file__)
 MEASURED = pathlib.Path(build.__file__).parent / "metrics_0.32.json"
 
 
 def test_answers_as_a_replica_for_the_modules(start: Callable[..., Fake]) -> None:
     fake = start()
     assert fake.complete(7)[0] == 200
-    seen = _vllm_api.look(_vllm_api.Replica(fake.url, KEY, 5))
+    seen = vllm_api.look(vllm_api.Replica(fake.url, KEY, 5))
     assert (seen["health"], seen["model"], seen["revision"], seen["running"]) == ("ok", "m", "a", 0)
     assert seen["kv_cache_tokens"] > 0
 

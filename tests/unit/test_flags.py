@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _flags, _profiles, _vllm_settings
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_probe as probe
-from ansible_collections.llmops.vllm.plugins.module_utils._flag_history import REMOVED, SINCE
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import flags as _flags
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import probe, profiles
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import settings as vllm_settings
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.flag_history import REMOVED, SINCE
 
 from tests.fakes.vllm.running import lay_out
 from tools import flag_catalogue
@@ -181,7 +182,7 @@ def test_supported_are_the_versions_with_a_file_oldest_first() -> None:
 
 
 def test_a_fleet_of_200_is_judged_in_the_blink_of_an_eye() -> None:
-    settings = {flag.name: flag.value for flag in _profiles.PROFILES["long_context"].flags}
+    settings = {flag.name: flag.value for flag in profiles.PROFILES["long_context"].flags}
     _flags.catalogue(PINNED)
     began = time.process_time()
     for _turn in range(200):
@@ -195,8 +196,8 @@ def test_a_fleet_of_200_is_judged_in_the_blink_of_an_eye() -> None:
 def own_flags() -> dict[str, dict[str, Any]]:
     """Everything that profiles, inventories and the role itself set, by where it stands."""
     found: dict[str, dict[str, Any]] = {}
-    for profile in _profiles.PROFILES.values():
-        found[profile.name] = {flag.name: flag.value for flag in (*_profiles.COMMON, *profile.flags)}
+    for profile in profiles.PROFILES.values():
+        found[profile.name] = {flag.name: flag.value for flag in (*profiles.COMMON, *profile.flags)}
     for path in INVENTORIES:
         for document in yaml.safe_load_all(path.read_text()):
             given = document.get("vllm_flags") if isinstance(document, dict) else None
@@ -204,7 +205,7 @@ def own_flags() -> dict[str, dict[str, Any]]:
                 found[str(path.relative_to(ROOT))] = given
     replica = {"name": "r0", "address": "192.0.2.1", "port": 8000, "model_name": "m", "model_revision": "a" * 40}
     replica |= {"tensor_parallel_size": 1, "gpus": [0], "profile": "streaming"}
-    found["role"] = _vllm_settings.settings([replica])[0]["settings"]
+    found["role"] = vllm_settings.settings([replica])[0]["settings"]
     return found
 
 

@@ -6,7 +6,8 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _fleet, _fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 COMMIT = "6f6073b423013f6a7d4d9f39144961bfbfbc386b"
@@ -34,7 +35,7 @@ def fleet(balancers: int = 1, **hosts: dict[str, Any]) -> tuple[dict[str, Any], 
 
 def messages(*args: Any, **hosts: dict[str, Any]) -> list[str]:
     hostvars, groups = fleet(**hosts)
-    return _fleet_check.messages(hostvars, groups)
+    return fleet_check.messages(hostvars, groups)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_bad_inventory_names_variable_value_and_mend(case: str) -> None:
 
 
 def test_empty_server_group_and_balancers_without_replica() -> None:
-    found = _fleet_check.messages({"lb1": GOOD}, {"llm_servers": [], "llm_balancers": ["lb1"]})
+    found = fleet_check.messages({"lb1": GOOD}, {"llm_servers": [], "llm_balancers": ["lb1"]})
     assert len(found) == 1
     assert "llmops_server_group" in found[0]
     assert "'llm_servers'" in found[0]
@@ -167,8 +168,8 @@ def test_empty_server_group_and_balancers_without_replica() -> None:
 def test_host_in_two_pools_by_accident() -> None:
     hostvars, groups = fleet(g1={"llmops_pool": "a"}, g2={"llmops_pool": "b"}, g3={"llmops_pool": "b"})
     groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"], "rack_1": ["g1", "g3"]}
-    inventory = _fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
-    found = [str(finding) for finding in _fleet_check.check(inventory, NOW).findings]
+    inventory = fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
+    found = [str(finding) for finding in fleet_check.check(inventory, NOW).findings]
     assert len(found) == 1, found
     assert "g2: llmops_pool is 'b'" in found[0]
     assert "'pool_a' with pool 'a'" in found[0]
@@ -180,8 +181,8 @@ def test_a_host_may_carry_two_pools_on_purpose() -> None:
         g1={"llmops_pool": "a"}, g2={"vllm_gpus": 2, "vllm_replicas": entries}, g3={"llmops_pool": "b"}
     )
     groups |= {"pool_a": ["g1", "g2"], "pool_b": ["g2", "g3"]}
-    inventory = _fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
-    assert _fleet_check.check(inventory, NOW).findings == ()
+    inventory = fleet_check.Inventory(hostvars, groups, pool_groups=["pool_a", "pool_b"])
+    assert fleet_check.check(inventory, NOW).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_a_host_may_carry_two_pools_on_purpose() -> None:
 def test_client_keys(keys: list[Any], words: list[str]) -> None:
     hostvars, groups = fleet()
     hostvars["lb1"]["llmops_client_keys"] = keys
-    found = _fleet_check.messages(hostvars, groups)
+    found = fleet_check.messages(hostvars, groups)
     assert len(found) == 1, found
     assert [word for word in words if word not in found[0]] == []
     assert "s" * 20 not in found[0], "a key must not be printed"
@@ -205,7 +206,7 @@ def test_client_keys(keys: list[Any], words: list[str]) -> None:
 def test_two_keys_of_one_client_are_a_rotation() -> None:
     hostvars, groups = fleet()
     hostvars["lb1"]["llmops_client_keys"] = [{"name": "a", "key": "s" * 20}, {"name": "a", "key": "t" * 20}]
-    assert _fleet_check.messages(hostvars, groups) == []
+    assert fleet_check.messages(hostvars, groups) == []
 
 
 def test_absent_replicas_are_named_by_entry_and_by_host():

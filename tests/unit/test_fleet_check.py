@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import (
-    _check_balancer,
-    _check_keys,
-    _check_variables,
-    _fleet,
-    _fleet_check,
-)
-from ansible_collections.llmops.vllm.plugins.module_utils._fleet_report import Report, findings
-from ansible_collections.llmops.vllm.plugins.module_utils._problem import Problem
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
+from ansible_collections.llmops.vllm.plugins.module_utils._check import balancer as check_balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._check import keys as check_keys
+from ansible_collections.llmops.vllm.plugins.module_utils._check import variables as check_variables
+from ansible_collections.llmops.vllm.plugins.module_utils._check.problem import Problem
+from ansible_collections.llmops.vllm.plugins.module_utils._check.report import Report, findings
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 LLAMA_8B = json.loads((ROLES.parent / "tests" / "data" / "model_shapes.json").read_text())["LLAMA_8B"]
@@ -51,8 +49,8 @@ def specs() -> dict[str, Any]:
 def checked(hosts: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]], **options: Any) -> Report:
     broken = options.pop("broken", ())
     groups = {"llm_servers": list(hosts), "llm_balancers": list(balancers)}
-    inventory = _fleet_check.Inventory({**hosts, **balancers}, groups, specs=specs(), **options)
-    return _fleet_check.check(inventory, NOW, broken=broken)
+    inventory = fleet_check.Inventory({**hosts, **balancers}, groups, specs=specs(), **options)
+    return fleet_check.check(inventory, NOW, broken=broken)
 
 
 def test_a_good_fleet_is_silent() -> None:
@@ -273,7 +271,7 @@ def test_certificate_is_judged_also_without_its_key() -> None:
 def test_client_key_with_an_end(days: int, left: int, wrong: bool) -> None:
     day = NOW.date() + datetime.timedelta(days=left)
     keys = [{"name": "a", "key": "s" * 20, "expires": str(day)}]
-    found = _check_keys.client_problems("k", keys, pools=[], backend_keys=[], today=NOW.date(), min_days=days)
+    found = check_keys.client_problems("k", keys, pools=[], backend_keys=[], today=NOW.date(), min_days=days)
     assert [str(day) in problem.message for problem in found] == [True] * wrong
 
 
@@ -301,7 +299,7 @@ def test_client_key_with_an_end(days: int, left: int, wrong: bool) -> None:
     ],
 )
 def test_names_and_types_of_variables(name: str, value: Any, words: str | None) -> None:
-    judge = _check_variables.Judge(specs())
+    judge = check_variables.Judge(specs())
     found = [str(problem) for problem in (*judge.types("gpu1", {name: value}), *judge.names("gpu1", {name: value}))]
     if words is None:
         assert found == []
@@ -311,7 +309,7 @@ def test_names_and_types_of_variables(name: str, value: Any, words: str | None) 
 
 
 def test_type_of_a_secret_is_told_without_the_secret() -> None:
-    found = list(_check_variables.Judge(specs()).types("lb1", {"llm_balancer_client_keys": "sk-secret"}))
+    found = list(check_variables.Judge(specs()).types("lb1", {"llm_balancer_client_keys": "sk-secret"}))
     assert len(found) == 1
     assert "sk-secret" not in json.dumps([found[0].value, found[0].message])
 
@@ -321,7 +319,7 @@ def test_defaults_are_those_of_the_roles() -> None:
     for path in ROLES.glob("*/defaults/main.yml"):
         told |= yaml.safe_load(path.read_text())
     assert {name: told[name] for name in _fleet.DEFAULTS} == _fleet.DEFAULTS
-    assert {name: told[f"llm_balancer_{name}"] for name in _check_balancer.DEFAULTS} == _check_balancer.DEFAULTS
+    assert {name: told[f"llm_balancer_{name}"] for name in check_balancer.DEFAULTS} == check_balancer.DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import re
 import time
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _golden, _golden_file, _json_schema
-from ansible_collections.llmops.vllm.plugins.module_utils._completion import Answer
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import golden, golden_file
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import json_schema as _json_schema
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.completion import Answer
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError
 
 SECRET = "text of a prompt that nobody else may read"
 
@@ -26,8 +27,8 @@ def answer(text):
 
 
 def judged(text, recorded=None, **expect):
-    (prompt,) = _golden_file.read_prompts([expecting(**expect)])
-    return [failure.words() for failure in _golden.judge(prompt, answer(text), recorded)]
+    (prompt,) = golden_file.read_prompts([expecting(**expect)])
+    return [failure.words() for failure in golden.judge(prompt, answer(text), recorded)]
 
 
 # --- the file
@@ -42,11 +43,11 @@ def test_everything_that_may_be_expected_is_read():
         "similarity": 1,
     }
     chat = {"name": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "expect": expect}
-    text, second = _golden_file.read_prompts([entry(), chat])
+    text, second = golden_file.read_prompts([entry(), chat])
     assert (text.name, text.question.prompt, text.question.max_tokens) == ("capital", SECRET, 64)
     assert text.question.path == "/v1/completions" and second.question.path == "/v1/chat/completions"
     assert second.question.body() == {"messages": chat["messages"], "max_tokens": 9, "temperature": 0, "seed": 0}
-    assert second.expect == _golden_file.Expectation(
+    assert second.expect == golden_file.Expectation(
         ("a", "b"), (re.compile("^x"),), {"type": "object"}, 1, 9, similarity=1.0
     )
 
@@ -90,25 +91,25 @@ def test_everything_that_may_be_expected_is_read():
     ],
 )
 def test_what_is_wrong_is_told_with_prompt_key_and_mend(document, words):
-    with pytest.raises(_golden_file.GoldenError) as told:
-        _golden_file.read_prompts(document)
+    with pytest.raises(golden_file.GoldenError) as told:
+        golden_file.read_prompts(document)
     assert words in str(told.value)
     assert SECRET not in str(told.value)
 
 
 @pytest.mark.parametrize("messages", ["hi", [], ["hi"], [{"role": "user"}], [{"role": "user", "content": 3}]])
 def test_messages_of_a_chat_are_judged(messages):
-    with pytest.raises(_golden_file.GoldenError, match="prompt x: messages: needed is a list of mappings with role"):
-        _golden_file.read_prompts([{"name": "x", "messages": messages, "expect": {"contains": "a"}}])
+    with pytest.raises(golden_file.GoldenError, match="prompt x: messages: needed is a list of mappings with role"):
+        golden_file.read_prompts([{"name": "x", "messages": messages, "expect": {"contains": "a"}}])
 
 
 def test_all_that_is_wrong_is_told_at_once():
-    with pytest.raises(_golden_file.GoldenError) as told:
-        _golden_file.read_prompts([entry(max_tokens=0), entry(name="b", expect={"regex": "["}), entry(name="c", x=1)])
+    with pytest.raises(golden_file.GoldenError) as told:
+        golden_file.read_prompts([entry(max_tokens=0), entry(name="b", expect={"regex": "["}), entry(name="c", x=1)])
     lines = str(told.value).splitlines()
     assert lines[0] == "prompts: 3 problems, nothing was asked:" and len(lines) == 4
-    with pytest.raises(_golden_file.GoldenError, match=r"\n\.\.\. and 30 more$"):
-        _golden_file.read_prompts([entry(name=f"p{number}", max_tokens=0) for number in range(50)])
+    with pytest.raises(golden_file.GoldenError, match=r"\n\.\.\. and 30 more$"):
+        golden_file.read_prompts([entry(name=f"p{number}", max_tokens=0) for number in range(50)])
 
 
 @pytest.mark.parametrize(
@@ -121,11 +122,11 @@ def test_all_that_is_wrong_is_told_at_once():
     ],
 )
 def test_similarity_needs_the_recorded_answer_of_the_same_question(recorded, words):
-    prompts = _golden_file.read_prompts([expecting(similarity=0.9), entry(name="other")])
-    with pytest.raises(_golden_file.GoldenError, match=f"prompt capital: expect.similarity: {words}"):
-        _golden_file.check_recorded(prompts, recorded)
+    prompts = golden_file.read_prompts([expecting(similarity=0.9), entry(name="other")])
+    with pytest.raises(golden_file.GoldenError, match=f"prompt capital: expect.similarity: {words}"):
+        golden_file.check_recorded(prompts, recorded)
     good = {"capital": {"text": "Paris", "question": prompts[0].question.digest()}, "gone": {}}
-    _golden_file.check_recorded(prompts, good)
+    golden_file.check_recorded(prompts, good)
 
 
 # --- the schema
@@ -267,12 +268,12 @@ def test_all_expectations_that_fail_are_told():
 )
 def test_similarity_is_what_two_texts_have_in_common(left, right, low, high):
     for one, other in ((left, right), (right, left)):
-        assert low <= _golden.similarity(one, other) <= high
+        assert low <= golden.similarity(one, other) <= high
 
 
 def test_similarity_of_long_texts_is_quick():
     began = time.monotonic()
-    assert _golden.similarity("ab " * 20000, "ab " * 19999 + "c") > 0.99
+    assert golden.similarity("ab " * 20000, "ab " * 19999 + "c") > 0.99
     assert time.monotonic() - began < 2
 
 
@@ -283,14 +284,14 @@ def test_an_answer_far_from_the_recorded_one_fails():
 
 
 def test_an_expression_that_would_search_for_ever_ends(monkeypatch):
-    monkeypatch.setattr(_golden, "REGEX_SECONDS", 0.1)
+    monkeypatch.setattr(golden, "REGEX_SECONDS", 0.1)
     (told,) = judged("a" * 60 + "!", regex="^(a+)+$")
     assert told.endswith("found no end of the search within 0.1 s: write it without nested repetition")
 
 
 def test_no_answer_is_a_failure_of_its_own():
-    (prompt,) = _golden_file.read_prompts([entry()])
-    (failure,) = _golden.judge(prompt, ApiError("POST http://192.0.2.1: timed out after 1 s"), None)
+    (prompt,) = golden_file.read_prompts([entry()])
+    (failure,) = golden.judge(prompt, ApiError("POST http://192.0.2.1: timed out after 1 s"), None)
     assert (
         failure.words() == "capital: answer: expected a whole answer, found POST http://192.0.2.1: timed out after 1 s"
     )
@@ -305,5 +306,5 @@ def test_no_answer_is_a_failure_of_its_own():
     ],
 )
 def test_limits_are_limits(limits, words):
-    with pytest.raises(_golden_file.GoldenError, match=words):
-        _golden.Limits(**limits)
+    with pytest.raises(golden_file.GoldenError, match=words):
+        golden.Limits(**limits)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.llmops.vllm.plugins.module_utils import _completion
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api as api
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import completion
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import api
 
 from tests.fakes.vllm.running import KEY
 from tests.ports import free_port
@@ -37,9 +37,9 @@ def recorded(run_module, fake, **more):
 @pytest.mark.parametrize(("path", "chat"), [("/v1/completions", ()), ("/v1/chat/completions", ({"role": "user"},))])
 def test_a_completion_is_timed_and_whole(start, path, chat):
     fake = start({"FAKE_VLLM_TTFT_MS": "60", "FAKE_VLLM_ITL_MS": "10"}, **{"stream-interval": 4})
-    question = _completion.Question(21, "" if chat else "hello", chat, ignore_eos=True)
+    question = completion.Question(21, "" if chat else "hello", chat, ignore_eos=True)
     assert question.path == path
-    answer = _completion.ask(api.Replica(fake.url, KEY), "m", question, 10)
+    answer = completion.ask(api.Replica(fake.url, KEY), "m", question, 10)
     assert (len(answer.text), answer.tokens, answer.finish_reason) == (21, 21, "length")
     assert 0.06 <= answer.ttft < answer.seconds
     assert 0.008 < answer.itl < 0.05, "the mean over tokens, though an event brings four"
@@ -116,7 +116,7 @@ def test_the_log_of_the_host_holds_neither_prompt_nor_answer_nor_key(run_module,
 
 def recorded_of(known):
     """Answers for PROMPTS that are made up, of the right questions."""
-    question = _completion.Question(20, messages=tuple(CHAT["messages"])).digest()
+    question = completion.Question(20, messages=tuple(CHAT["messages"])).digest()
     return {**known, "chat": {"text": "x", "question": question}}
 
 

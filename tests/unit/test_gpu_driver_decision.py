@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_driver_data as data
-from ansible_collections.llmops.vllm.plugins.module_utils._gpu_driver_decision import (
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import driver_data as data
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu.driver_decision import (
     Decision,
     Host,
     Present,

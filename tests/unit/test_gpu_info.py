@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_driver_present as present
-from ansible_collections.llmops.vllm.plugins.module_utils import _gpu_info, _gpu_pci, _gpu_smi
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import driver_present as present
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import info as gpu_info
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import pci as gpu_pci
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu import smi as gpu_smi
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Done
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import run as run_really
 
@@ -35,7 +37,7 @@ def smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_gpus_and_switches_are_found_without_a_driver(tmp_path: pathlib.Path) -> None:
     fake.pci_tree(tmp_path / "devices", [fake.gpu("h100", B), fake.gpu("t4", A)], ["22a3", "22a3"])
-    gpus, switches = _gpu_pci.scan(tmp_path / "devices")
+    gpus, switches = gpu_pci.scan(tmp_path / "devices")
     assert [(one.address, one.device, one.generation, one.driver) for one in gpus] == [
         (A, "1eb8", "turing", ""),
         (B, "2330", "hopper", ""),
@@ -45,11 +47,11 @@ def test_gpus_and_switches_are_found_without_a_driver(tmp_path: pathlib.Path) ->
 
 def test_the_driver_that_holds_a_gpu_is_told(tmp_path: pathlib.Path) -> None:
     fake.pci_tree(tmp_path / "devices", [fake.gpu("t4", A)], driver="nouveau")
-    assert [one.driver for one in _gpu_pci.scan(tmp_path / "devices")[0]] == ["nouveau"]
+    assert [one.driver for one in gpu_pci.scan(tmp_path / "devices")[0]] == ["nouveau"]
 
 
 def test_a_machine_without_a_pci_bus_has_no_gpu(tmp_path: pathlib.Path) -> None:
-    assert _gpu_pci.scan(tmp_path / "devices") == ([], [])
+    assert gpu_pci.scan(tmp_path / "devices") == ([], [])
 
 
 # --- nvidia-smi --------------------------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ def test_t4(smi: Any) -> None:
         driver="470.57.02",
         cuda="11.4",
     )
-    told = _gpu_smi.ask(10)
+    told = gpu_smi.ask(10)
     assert (told.state, told.problem, told.version, told.cuda) == ("working", "", "470.57.02", "11.4")
     (one,) = told.gpus
     assert (one["address"], one["name"], one["tier"], one["architecture"]) == (A, "Tesla T4", "t4", "Turing")
@@ -75,7 +77,7 @@ def test_t4(smi: Any) -> None:
 
 def test_a100_with_mig(smi: Any) -> None:
     smi([fake.gpu("a100", A, mig="Enabled", slices=[19968, 19968], uncorrected=2)], form=12, driver="535.54.03")
-    (one,) = _gpu_smi.ask(10).gpus
+    (one,) = gpu_smi.ask(10).gpus
     assert (one["mig"]["current"], one["mig"]["pending"]) == ("Enabled", "Enabled")
     assert one["mig"]["devices"] == [
         {"gpu_instance": 3, "compute_instance": 0, "memory_mib": 19968},
@@ -87,7 +89,7 @@ def test_a100_with_mig(smi: Any) -> None:
 
 def test_h100_with_nvswitch(smi: Any) -> None:
     smi([fake.gpu("h100", A, down=[17]), fake.gpu("h100", B, recovery="GPU Reset", uncorrected=1)])
-    first, second = _gpu_smi.ask(10).gpus
+    first, second = gpu_smi.ask(10).gpus
     assert [one["gb_per_second"] for one in first["links"]] == [26.562] * 17 + [0.0]
     assert first["fabric"] == {"state": "Completed", "status": "Success"}
     assert (first["recovery"], second["recovery"]) == ("", "GPU Reset")
@@ -97,7 +99,7 @@ def test_h100_with_nvswitch(smi: Any) -> None:
 
 def test_what_is_said_beside_is_kept(smi: Any) -> None:
     smi([fake.gpu("t4", A)], after="WARNING: infoROM is corrupted at gpu 0000:3B:00.0\n")
-    told = _gpu_smi.ask(10)
+    told = gpu_smi.ask(10)
     assert (told.state, told.notes) == ("working", ["WARNING: infoROM is corrupted at gpu 0000:3B:00.0"])
 
 
@@ -117,25 +119,25 @@ def test_what_is_said_beside_is_kept(smi: Any) -> None:
 )
 def test_a_driver_that_does_not_work_is_a_state(smi: Any, fails: str, state: str, words: str) -> None:
     smi([], fails=fails)
-    told = _gpu_smi.ask(10)
+    told = gpu_smi.ask(10)
     assert told.state == state
     assert words in told.problem
 
 
 def test_a_mismatch_is_known_by_its_words_where_the_code_is_another() -> None:
     done = Done(255, "Failed to initialize NVML: Driver/library version mismatch\n", "nvidia-smi: ended with code 255")
-    assert _gpu_smi.ask(1, lambda _command, _seconds: done).state == "mismatch"
+    assert gpu_smi.ask(1, lambda _command, _seconds: done).state == "mismatch"
 
 
 def test_one_that_hangs_is_not_waited_for(smi: Any) -> None:
     smi([], fails="hang")
-    told = _gpu_smi.ask(0.3)
+    told = gpu_smi.ask(0.3)
     assert (told.state, told.problem) == ("timeout", "nvidia-smi -q -x: not done within 0.3 s")
 
 
 def test_a_host_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _gpu_smi.ask(1) == _gpu_smi.Smi("absent")
+    assert gpu_smi.ask(1) == gpu_smi.Smi("absent")
 
 
 # --- the driver on disk ------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ def test_secure_boot(machine: Machine) -> None:
 def test_a_gpu_that_the_driver_does_not_see_is_told(smi: Any, machine: Machine, tmp_path: pathlib.Path) -> None:
     fake.pci_tree(tmp_path / "devices", [fake.gpu("h100", A), fake.gpu("h100", B)], driver="nvidia")
     smi([fake.gpu("h100", A)])
-    found = _gpu_info.look(tmp_path / "devices", place=present.Place(machine.root, run_really))
+    found = gpu_info.look(tmp_path / "devices", place=present.Place(machine.root, run_really))
     assert (found["state"], found["unseen"]) == ("working", [B])
     assert [one["address"] for one in found["gpus"]] == [A]
     assert json.dumps(found), "it travels as JSON"
@@ -315,7 +317,7 @@ def test_a_gpu_that_the_driver_does_not_see_is_told(smi: Any, machine: Machine, 
 
 def test_without_a_driver_every_gpu_is_unseen(machine: Machine, tmp_path: pathlib.Path) -> None:
     fake.pci_tree(tmp_path / "devices", [fake.gpu("t4", A)])
-    found = _gpu_info.look(tmp_path / "devices", place=machine.place)
+    found = gpu_info.look(tmp_path / "devices", place=machine.place)
     assert (found["state"], found["unseen"], found["gpus"]) == ("absent", [A], [])
 
 
@@ -323,7 +325,7 @@ def test_nobody_is_asked_where_there_is_no_gpu_or_it_is_passed_on(
     smi: Any, machine: Machine, tmp_path: pathlib.Path
 ) -> None:
     smi([], fails="hang")
-    assert _gpu_info.look(tmp_path / "none", place=machine.place)["state"] == "absent"
+    assert gpu_info.look(tmp_path / "none", place=machine.place)["state"] == "absent"
     fake.pci_tree(tmp_path / "devices", [fake.gpu("t4", A)], driver="vfio-pci")
-    found = _gpu_info.look(tmp_path / "devices", place=machine.place)
+    found = gpu_info.look(tmp_path / "devices", place=machine.place)
     assert (found["state"], found["unseen"], found["pci"][0]["driver"]) == ("absent", [], "vfio-pci")

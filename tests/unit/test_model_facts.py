@@ -10,13 +10,12 @@ import types
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_files as files
-from ansible_collections.llmops.vllm.plugins.module_utils import _capacity_weights as weights
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_kv import Cache
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity_shape import CapacityError, shape
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import files, weights
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.kv import Cache
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._model_facts import facts
-from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
+from ansible_collections.llmops.vllm.plugins.module_utils._model.facts import facts
+from ansible_collections.llmops.vllm.plugins.module_utils._model.safetensors import ModelError
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_store
-from ansible_collections.llmops.vllm.plugins.module_utils._model_files import wanted as is_wanted
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
-from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model.files import wanted as is_wanted
+from ansible_collections.llmops.vllm.plugins.module_utils._model.safetensors import ModelError
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
 
 from tests.fakes.hub import FakeHub, git_blob
 from tools import tiny_model
@@ -146,8 +146,8 @@ def start(options: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start staging in a process of its own, which can be killed."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import tests.conftest\n"
-        "from ansible_collections.llmops.vllm.plugins.module_utils import _model_store\n"
-        f"_model_store.present(_model_store.Request(**{options!r}))\n"
+        "from ansible_collections.llmops.vllm.plugins.module_utils._model import store\n"
+        f"store.present(store.Request(**{options!r}))\n"
     )
     return subprocess.Popen([sys.executable, "-c", script, str(ROOT)], cwd=ROOT)
 
@@ -171,7 +171,7 @@ def test_killed_download_is_gone_on_with(run_module: Callable[..., Any], options
     kill(run)
     assert run_module("llm_model", dict(options, timeout=120))["changed"]
     assert downloads(hub) == ["GET /large/model.safetensors"]
-    _model_store.verify(Request(**dict(options, verify="sha256")))
+    model_store.verify(Request(**dict(options, verify="sha256")))
 
 
 def test_next_run_waits_for_the_command_that_a_killed_run_left_behind(
@@ -187,9 +187,9 @@ def test_next_run_waits_for_the_command_that_a_killed_run_left_behind(
     wait_for(log.read_text)
     kill(run)
     with pytest.raises(ModelError, match=r"another run .* 0.2 s \(timeout\)"):
-        _model_store.present(Request(**dict(options, timeout=0.2)))
+        model_store.present(Request(**dict(options, timeout=0.2)))
     with pytest.raises(ModelError, match="enough"):
-        _model_store.present(Request(**options))
+        model_store.present(Request(**options))
     assert log.read_text().split() == ["begin", "end", "begin", "end"]
 
 
@@ -256,7 +256,7 @@ def test_what_the_hub_says_of_its_files_is_what_is_staged(
     tmp_path: pathlib.Path, options: dict[str, Any], wanted: dict[str, bytes], form: Callable[..., str]
 ) -> None:
     options["hub_command"] = copying(tmp_path, wanted, form(wanted))
-    assert _model_store.present(Request(**options))["changed"]
+    assert model_store.present(Request(**options))["changed"]
 
 
 @pytest.mark.parametrize("form", [listing, records])
@@ -274,7 +274,7 @@ def test_files_that_differ_from_the_hubs_record_are_refused(
 ) -> None:
     options["hub_command"] = copying(tmp_path, wanted, form({**wanted, **damage}))
     with pytest.raises(ModelError, match=word) as caught:
-        _model_store.present(Request(**options))
+        model_store.present(Request(**options))
     assert "the next run goes on with it" in str(caught.value)
     assert not Request(**options).path.exists()
 
@@ -292,7 +292,7 @@ def test_a_command_that_brings_no_proof_is_not_believed(
 ) -> None:
     options["hub_command"] = copying(tmp_path, wanted, record)
     with pytest.raises(ModelError, match=word):
-        _model_store.present(Request(**options))
+        model_store.present(Request(**options))
 
 
 def test_record_of_another_commit_is_refused(
@@ -300,13 +300,13 @@ def test_record_of_another_commit_is_refused(
 ) -> None:
     options["hub_command"] = copying(tmp_path, wanted, records(wanted, commit="c" * 40))
     with pytest.raises(ModelError, match="another commit, c{40}"):
-        _model_store.present(Request(**options))
+        model_store.present(Request(**options))
 
 
 def test_hanging_command_is_ended_after_the_timeout(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
     options["hub_command"] = fake_command(tmp_path, "import time; time.sleep(60)\n")
     with pytest.raises(ModelError, match=r"did not end within 2 s \(timeout\)"):
-        _model_store.present(Request(**options, timeout=2))
+        model_store.present(Request(**options, timeout=2))
 
 
 @pytest.mark.parametrize(

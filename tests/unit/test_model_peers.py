@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_fetch, _model_peers, _model_store
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model import fetch as model_fetch
+from ansible_collections.llmops.vllm.plugins.module_utils._model import peers as model_peers
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
 
 from tests.fakes.mirror import FakeMirror
 from tools import tiny_model
@@ -23,7 +25,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_model_fetch, "PAUSE_S", 0.001)
+    monkeypatch.setattr(model_fetch, "PAUSE_S", 0.001)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def source(tmp_path: pathlib.Path) -> pathlib.Path:
 def holder(tmp_path: pathlib.Path, source: pathlib.Path) -> dict[str, Any]:
     """Options of a host that has the model."""
     options = {"name": "tiny", "revision": "r1", "source": f"file://{source}", "root": str(tmp_path / "holder")}
-    _model_store.present(Request(**options))
+    model_store.present(Request(**options))
     return options
 
 
@@ -96,7 +98,7 @@ def test_model_is_taken_from_a_peer_and_the_source_is_not_asked(
     assert not pathlib.Path(taker["root"]).exists()
     result = run_module("llm_model", options)
     assert (result["changed"], result["peer"]) == (True, True)
-    _model_store.verify(Request(**dict(taker, verify="sha256")))
+    model_store.verify(Request(**dict(taker, verify="sha256")))
     ours, theirs = Request(**taker).path, Request(**holder).path
     assert (ours / "SHA256SUMS").read_bytes() == (theirs / "SHA256SUMS").read_bytes()
     assert not run_module("llm_model", options)["changed"]
@@ -181,7 +183,7 @@ def test_source_is_asked_when_no_peer_can(
     assert result["changed"], result
     assert "peer" not in result
     assert [text for text in warnings if "not the one that was announced" in text]
-    _model_store.verify(Request(**dict(taker, verify="sha256")))
+    model_store.verify(Request(**dict(taker, verify="sha256")))
 
 
 def test_altered_file_of_a_peer_is_refused(
@@ -226,7 +228,7 @@ def hosts(**missing: bool | None) -> dict[str, Any]:
 
 
 def planned(found: dict[str, Any], host: str, **options: Any) -> list[Any]:
-    told = _model_peers.plan(found, list(found), host, **options)
+    told = model_peers.plan(found, list(found), host, **options)
     return [len(told["bring"]), len(told["serve"]), [name for entry in told["take"] for name in entry["from"]]]
 
 
@@ -275,6 +277,6 @@ def test_offers_are_those_of_one_content() -> None:
 
     found = {"a": {"__llm_model_served": {"msg": "port taken", "models": []}}, "b": served("b", "1"),
              "c": served("c", "2"), "d": served("d", "1"), "e": {}}  # fmt: skip
-    told = _model_peers.offers(found, {**HUB, "from": list("abcde")})
+    told = model_peers.offers(found, {**HUB, "from": list("abcde")})
     assert ([peer["url"] for peer in told["peers"]], told["sums"]) == (["b", "d"], "1")
-    assert _model_peers.offers(found, HUB) == {"peers": [], "sums": ""}
+    assert model_peers.offers(found, HUB) == {"peers": [], "sums": ""}

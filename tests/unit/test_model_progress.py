@@ -6,8 +6,10 @@ import pathlib
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_fetch, _model_host, _model_progress
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model import fetch as model_fetch
+from ansible_collections.llmops.vllm.plugins.module_utils._model import host as model_host
+from ansible_collections.llmops.vllm.plugins.module_utils._model import progress as model_progress
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
 
 from tests.fakes.mirror import FakeMirror
 from tools import tiny_model
@@ -31,7 +33,7 @@ def reading(phase: str, gigabytes: float, total: float = 0.0) -> dict[str, Any]:
     ],
 )
 def test_words(now: dict[str, Any], before: dict[str, Any], words: str) -> None:
-    assert _model_progress.sentence(now, before, 10) == words
+    assert model_progress.sentence(now, before, 10) == words
 
 
 def test_reading_while_it_comes_and_after(
@@ -39,15 +41,15 @@ def test_reading_while_it_comes_and_after(
 ) -> None:
     source = tiny_model.write(tmp_path / "source", "a")
     files = {path.name: path.read_bytes() for path in source.iterdir()}
-    monkeypatch.setattr(_model_fetch, "_LOOK_AT_DISK_EVERY", 200_000)
+    monkeypatch.setattr(model_fetch, "_LOOK_AT_DISK_EVERY", 200_000)
     seen: list[dict[str, Any]] = []
     own = {"name": "tiny", "revision": "r1", "root": str(tmp_path / "models")}
 
     def look(request: Request) -> None:
-        seen.append(_model_progress.read(request))
-        _model_host.check_free(request)
+        seen.append(model_progress.read(request))
+        model_host.check_free(request)
 
-    monkeypatch.setattr(_model_fetch, "check_free", look)
+    monkeypatch.setattr(model_fetch, "check_free", look)
     with FakeMirror(files) as mirror:
         assert run_module("llm_model", {**own, "source": mirror.address, "min_free_bytes": 0})["changed"]
     total = sum(map(len, files.values()))

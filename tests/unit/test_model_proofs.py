@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_fetch, _model_peer, _model_store
-from ansible_collections.llmops.vllm.plugins.module_utils._model_files import SUMS, git_blob, sha256
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
-from ansible_collections.llmops.vllm.plugins.module_utils._safetensors import ModelError
+from ansible_collections.llmops.vllm.plugins.module_utils._model import fetch as model_fetch
+from ansible_collections.llmops.vllm.plugins.module_utils._model import peer as model_peer
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model.files import SUMS, git_blob, sha256
+from ansible_collections.llmops.vllm.plugins.module_utils._model.safetensors import ModelError
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
 
 from tests.fakes import bucket_tool
 from tests.fakes.mirror import FakeMirror
@@ -68,7 +70,7 @@ class Way:
         if path.exists():
             found = {file.name: file.read_bytes() for file in path.iterdir() if file.name != SUMS}
             assert found == self.good
-            _model_store.verify(Request(**dict(self.options, verify="sha256")))
+            model_store.verify(Request(**dict(self.options, verify="sha256")))
 
 
 @pytest.fixture
@@ -109,8 +111,8 @@ def way(request: pytest.FixtureRequest, tmp_path: pathlib.Path, folder: pathlib.
             yield Way(kind, folder, {**common, "source": mirror.address}, mirror)
     elif kind == "peer":
         held = Request("tiny", "r1", str(tmp_path / "holder"), f"file://{folder}", min_free_bytes=0)
-        sums = _model_store.present(held)["sums_sha256"]
-        served = _model_peer.start(_model_peer.Wish(held.root, [{"name": "tiny", "revision": "r1"}], "127.0.0.1"))
+        sums = model_store.present(held)["sums_sha256"]
+        served = model_peer.start(model_peer.Wish(held.root, [{"name": "tiny", "revision": "r1"}], "127.0.0.1"))
         options = {"source": "controller:///srv/tiny", "peers": [served], "peers_sums": sums}
         yield Way(kind, held.path, {**common, **options}, None)
         os.kill(served["pid"], signal.SIGKILL)
@@ -132,7 +134,7 @@ def begin(way: Way) -> int:
         code = 3
         try:
             os.dup2(os.open(os.devnull, os.O_RDWR), 2)
-            code = int(not _model_store.present(way.request).get("sums_sha256"))
+            code = int(not model_store.present(way.request).get("sums_sha256"))
         finally:
             os._exit(code)
     return pid
@@ -144,7 +146,7 @@ def test_killed_at_random_moments(way: Way) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     usual = time.monotonic() - began
     way.check(there=True)
-    _model_store.absent(way.request)
+    model_store.absent(way.request)
     dice, killed = random.Random(way.kind), 0
     for _turn in range(10 * KILLS):
         pid, moment = begin(way), dice.uniform(0, usual)
@@ -156,11 +158,11 @@ def test_killed_at_random_moments(way: Way) -> None:
             usual = moment  # it had ended before: the first run was a slow one
         way.check(there=False)
         if way.request.path.exists():
-            _model_store.absent(way.request)
+            model_store.absent(way.request)
         if killed == KILLS:
             break
     assert killed == KILLS
-    assert _model_store.present(way.request)["changed"]
+    assert model_store.present(way.request)["changed"]
     way.check(there=True)
 
 
@@ -175,16 +177,16 @@ def altered(content: bytes) -> bytes:
 def test_byte_altered_or_wrong_size(
     way: Way, change: Callable[[bytes], bytes], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_model_fetch, "PAUSE_S", 0.001)
+    monkeypatch.setattr(model_fetch, "PAUSE_S", 0.001)
     way.damage(change, name)
     if way.kind == "peer":
-        assert "transfer" in _model_store.present(way.request)  # the source is asked
+        assert "transfer" in model_store.present(way.request)  # the source is asked
     else:
         with pytest.raises(ModelError, match=name):
-            _model_store.present(way.request)
+            model_store.present(way.request)
     assert not way.request.path.exists()
     way.damage(lambda content: way.good[name], name)
-    assert _model_store.present(way.request)["changed"]
+    assert model_store.present(way.request)["changed"]
     way.check(there=True)
 
 
@@ -192,12 +194,12 @@ def test_two_runs_at_once(way: Way) -> None:
     runs = [begin(way) for _turn in range(3)]
     assert [os.waitpid(pid, 0)[1] for pid in runs] == [0, 0, 0]
     way.check(there=True)
-    assert not _model_store.present(way.request)["changed"]
+    assert not model_store.present(way.request)["changed"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which only root may")
 def test_disk_is_full(way: Way, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_model_fetch, "PAUSE_S", 0.001)
+    monkeypatch.setattr(model_fetch, "PAUSE_S", 0.001)
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(small)], check=False).returncode != 0:
@@ -205,13 +207,13 @@ def test_disk_is_full(way: Way, tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     way.options.update(root=str(small), min_free_bytes=-(1 << 30))  # else it is told before the first byte
     try:
         if way.kind == "peer":
-            assert "transfer" in _model_store.present(way.request)
+            assert "transfer" in model_store.present(way.request)
         else:
             with pytest.raises(ModelError, match="No space left"):
-                _model_store.present(way.request)
+                model_store.present(way.request)
         assert not way.request.path.exists()
         subprocess.run(["mount", "-o", "remount,size=90m", str(small)], check=True)
-        assert _model_store.present(way.request)["changed"]
+        assert model_store.present(way.request)["changed"]
         way.check(there=True)
     finally:
         subprocess.run(["umount", str(small)], check=True)

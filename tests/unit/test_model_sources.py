@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_fetch, _model_store
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model import fetch as model_fetch
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
 
 from tests.fakes import bucket_tool
 from tests.fakes.mirror import FakeMirror
@@ -25,7 +26,7 @@ TOOLS = {"aws": "s3", "gcloud": "gs", "gsutil": "gs", "rclone": "s3"}
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_model_fetch, "PAUSE_S", 0.001)
+    monkeypatch.setattr(model_fetch, "PAUSE_S", 0.001)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def options(tmp_path: pathlib.Path, mirror: FakeMirror) -> dict[str, Any]:
 def staged(options: dict[str, Any]) -> dict[str, bytes]:
     """Return name -> content of what is staged, SHA256SUMS left out; verified by every byte."""
     request = Request(**dict(options, verify="sha256"))
-    _model_store.verify(request)
+    model_store.verify(request)
     found = {
         str(path.relative_to(request.path)): path.read_bytes() for path in request.path.rglob("*") if path.is_file()
     }
@@ -203,8 +204,8 @@ def test_room_is_looked_at_on_the_way_too(
     run_module: Callable[..., Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source need not tell its size."""
-    monkeypatch.setattr(_model_fetch, "expect", lambda request, needed: None)
-    monkeypatch.setattr(_model_fetch, "_LOOK_AT_DISK_EVERY", 100_000)
+    monkeypatch.setattr(model_fetch, "expect", lambda request, needed: None)
+    monkeypatch.setattr(model_fetch, "_LOOK_AT_DISK_EVERY", 100_000)
     result = run_module("llm_model", dict(options, min_free_bytes=1 << 62))
     assert "are left free" in result["msg"]
     assert "llm_model_root" in result["msg"]

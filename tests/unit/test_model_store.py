@@ -14,10 +14,11 @@ import time
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_store, _safetensors
-from ansible_collections.llmops.vllm.plugins.module_utils._model_files import sha256
-from ansible_collections.llmops.vllm.plugins.module_utils._model_store import Request
-from ansible_collections.llmops.vllm.plugins.module_utils._model_workspace import leftovers
+from ansible_collections.llmops.vllm.plugins.module_utils._model import safetensors
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._model.files import sha256
+from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Request
+from ansible_collections.llmops.vllm.plugins.module_utils._model.workspace import leftovers
 
 from tools import tiny_model
 
@@ -224,7 +225,7 @@ def test_move_that_was_killed_is_finished_and_loses_nothing(
     request.workspace.mkdir(parents=True)
     source.rename(request.incoming)  # and there it was killed
     assert run_module("llm_model", dict(options, move=True))["changed"]
-    _model_store.verify(Request(**options, verify="sha256"))
+    model_store.verify(Request(**options, verify="sha256"))
 
 
 def test_missing_source_leaves_no_directory_behind(
@@ -299,7 +300,7 @@ def test_controller_source_asks_for_the_files_first(run_module: Callable[..., An
 
 
 def stage(options: dict[str, Any], queue: Any) -> None:
-    queue.put(_model_store.present(Request(**options))["changed"])
+    queue.put(model_store.present(Request(**options))["changed"])
 
 
 def test_two_runs_at_once_leave_one_whole_revision(options: dict[str, Any]) -> None:
@@ -311,7 +312,7 @@ def test_two_runs_at_once_leave_one_whole_revision(options: dict[str, Any]) -> N
     for run in runs:
         run.join(30)
     assert sorted(queue.get(timeout=5) for _turn in runs) == [False, False, True]
-    _model_store.verify(Request(**options, verify="sha256"))
+    model_store.verify(Request(**options, verify="sha256"))
 
 
 def test_killed_at_random_moments_leaves_nothing_or_a_whole_revision(
@@ -322,9 +323,9 @@ def test_killed_at_random_moments_leaves_nothing_or_a_whole_revision(
         (source / f"part-{number}.bin").write_bytes(shard)
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import tests.conftest\n"
-        "from ansible_collections.llmops.vllm.plugins.module_utils import _model_store\n"
+        "from ansible_collections.llmops.vllm.plugins.module_utils._model import store\n"
         "print('begin', flush=True)\n"
-        f"_model_store.present(_model_store.Request(**{options!r}))\n"
+        f"store.present(store.Request(**{options!r}))\n"
     )
     path = pathlib.Path(options["root"]) / "tiny" / "r1"
     dice, killed = random.Random(3), 0
@@ -337,11 +338,11 @@ def test_killed_at_random_moments_leaves_nothing_or_a_whole_revision(
         run.wait()
         killed += 1
         if path.exists():
-            _model_store.verify(Request(**options, verify="sha256"))
-            _model_store.absent(Request(**options))
+            model_store.verify(Request(**options, verify="sha256"))
+            model_store.absent(Request(**options))
     assert killed == 12
-    _model_store.present(Request(**options))
-    _model_store.verify(Request(**options, verify="sha256"))
+    model_store.present(Request(**options))
+    model_store.verify(Request(**options, verify="sha256"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which only root may")
@@ -358,8 +359,8 @@ def test_full_disk_leaves_no_revision(
         assert told.failed
         assert "GB free" in told["msg"]
         forced = Request(**dict(options, root=str(small), min_free_bytes=-(1 << 30)))
-        with pytest.raises(_safetensors.ModelError, match=r"No space left.*Nothing of it remains"):
-            _model_store.present(forced)
+        with pytest.raises(safetensors.ModelError, match=r"No space left.*Nothing of it remains"):
+            model_store.present(forced)
         assert list(small.rglob("*.safetensors")) == []
         assert not (small / "tiny" / "r1").exists()
     finally:
@@ -412,16 +413,16 @@ def test_header_of_garbage_is_an_error_of_ours(tmp_path: pathlib.Path) -> None:
     ):
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(content)
-        with pytest.raises(_safetensors.ModelError, match="copy it again"):
-            _safetensors.header(path)
+        with pytest.raises(safetensors.ModelError, match="copy it again"):
+            safetensors.header(path)
 
 
 def test_model_in_the_form_of_mistral_needs_no_config_json(tmp_path: pathlib.Path) -> None:
     (tmp_path / "tekken.json").write_text("{}")
-    with pytest.raises(_safetensors.ModelError, match="config.json"):
-        _safetensors.check(tmp_path)
+    with pytest.raises(safetensors.ModelError, match="config.json"):
+        safetensors.check(tmp_path)
     (tmp_path / "params.json").write_text("{}")
-    _safetensors.check(tmp_path)
+    safetensors.check(tmp_path)
 
 
 def adapter(folder: pathlib.Path) -> pathlib.Path:

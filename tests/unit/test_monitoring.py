@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import (
-    _check_monitoring,
-    _fleet,
-    _fleet_check,
-    _limits,
-    _monitoring_targets,
-    _monitoring_textfile,
-)
+from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
+from ansible_collections.llmops.vllm.plugins.module_utils._check import monitoring as check_monitoring
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import limits as _limits
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import targets as monitoring_targets
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import textfile as monitoring_textfile
 
 from tests import exposition
 
@@ -27,7 +25,7 @@ def server(number: int, **variables: Any) -> dict[str, Any]:
 
 def samples(hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Values by metric and, in the order of their names, the labels as one text."""
-    found = exposition.samples(_monitoring_textfile.textfile(hosts, list(hosts)))
+    found = exposition.samples(monitoring_textfile.textfile(hosts, list(hosts)))
     return {name: {_shown(labels): number for labels, number in own.items()} for name, own in found.items()}
 
 
@@ -36,14 +34,14 @@ def _shown(labels: exposition.Labels) -> str:
 
 
 def prices(hosts: dict[str, dict[str, Any]]) -> dict[tuple[str, str], float]:
-    text = _monitoring_textfile.textfile(hosts, list(hosts))
+    text = monitoring_textfile.textfile(hosts, list(hosts))
     found = exposition.samples(text)["llmops_replica_price_usd_per_hour"]
     return {(dict(labels).get("replica", ""), dict(labels)["pool"]): value for labels, value in found.items()}
 
 
 def problems(hosts: dict[str, dict[str, Any]]) -> list[str]:
     fleet = _fleet.replicas(hosts, list(hosts))
-    return [str(problem) for problem in _check_monitoring.problems(hosts, list(hosts), fleet)]
+    return [str(problem) for problem in check_monitoring.problems(hosts, list(hosts), fleet)]
 
 
 def test_targets_of_a_fleet() -> None:
@@ -53,7 +51,7 @@ def test_targets_of_a_fleet() -> None:
         "lb1": {"llmops_address": "2001:db8::11", "llm_balancer_agent_port": 9999, "llmops_region": "eu"},
         "mon1": {"ansible_host": "192.0.2.31"},
     }
-    found = _monitoring_targets.targets(hosts, ["g1", "g2"], ["lb1"], [*hosts, "g1"], {"nodes": 9200})
+    found = monitoring_targets.targets(hosts, ["g1", "g2"], ["lb1"], [*hosts, "g1"], {"nodes": 9200})
     host = {"host": "g1", "gpu_type": "h100", "commitment": "spot"}
     served = {"pool": "chat", "model": "llama", "model_version": COMMIT}
     second = {"host": "g2", "replica": "g2/r0", **served, "profile": "batch"}
@@ -79,13 +77,13 @@ def test_targets_of_a_fleet() -> None:
 
 def test_replica_that_is_to_go_is_no_target() -> None:
     hosts = {"g1": server(21, vllm_replicas=[{"state": "absent"}, {}]), "g2": server(22, vllm_state="absent")}
-    found = _monitoring_targets.targets(hosts, list(hosts), [], [])
+    found = monitoring_targets.targets(hosts, list(hosts), [], [])
     assert [target["targets"] for target in found["replicas"]] == [["192.0.2.21:8001"]]
 
 
 def test_port_of_no_target_is_refused() -> None:
-    with pytest.raises(_monitoring_targets.PortError, match=r"ports\.node is no port .*did you mean 'nodes'"):
-        _monitoring_targets.targets({}, [], [], [], {"node": 9100})
+    with pytest.raises(monitoring_targets.PortError, match=r"ports\.node is no port .*did you mean 'nodes'"):
+        monitoring_targets.targets({}, [], [], [], {"node": 9100})
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_numbers_of_fleet_pools_and_hosts() -> None:
     assert found["llmops_gpu_memory_utilization_target"] == {"host=g1": 0.8}
     assert found["llmops_limit_ttft_p99_seconds"] == {"pool=chat": 1, "pool=slow": 20}
     assert found["llmops_slo_availability"] == {"pool=chat": 0.995, "pool=slow": 0.995}
-    assert set(found) == set(_monitoring_textfile.GAUGES)
+    assert set(found) == set(monitoring_textfile.GAUGES)
 
 
 def test_what_is_not_set_is_not_told() -> None:
@@ -195,8 +193,8 @@ def test_bad_number_is_told_and_no_text_is_made(variables: dict[str, Any], expec
     hosts = {"g1": {**PAID, **variables}}
     found = problems(hosts)
     assert len(found) == 1 and found[0].startswith("g1: ") and expected in found[0], found
-    with pytest.raises(_monitoring_textfile.TextfileError) as told:
-        _monitoring_textfile.textfile(hosts, ["g1"])
+    with pytest.raises(monitoring_textfile.TextfileError) as told:
+        monitoring_textfile.textfile(hosts, ["g1"])
     assert str(told.value) == found[0]
 
 
@@ -256,5 +254,5 @@ def test_a_budget_without_any_price() -> None:
 
 def test_the_check_of_an_inventory_tells_it() -> None:
     host = {**PAID, "llmops_price_usd_per_hour": -3}
-    told = _fleet_check.messages({"g1": host}, {"llm_servers": ["g1"]})
+    told = fleet_check.messages({"g1": host}, {"llm_servers": ["g1"]})
     assert [line for line in told if "llmops_price_usd_per_hour is -3" in line]

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _check_monitors, _monitor_host, _monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._check import monitors as check_monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import host as monitor_host
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import services as monitors
 
 from tests.monitoring_role import ALERTING, ROLE
 
@@ -31,7 +33,7 @@ USER = {"name": "llmops", "password": "correct-horse"}
 
 
 def problems(**changes: Any) -> list[str]:
-    return _check_monitors.messages({**copy.deepcopy(GOOD), **changes})
+    return check_monitors.messages({**copy.deepcopy(GOOD), **changes})
 
 
 def test_the_defaults_with_receivers_have_no_problem():
@@ -39,7 +41,7 @@ def test_the_defaults_with_receivers_have_no_problem():
 
 
 def test_an_existing_stack_needs_neither_receivers_nor_passwords():
-    none = {f"{part}_install_method": "none" for part in _check_monitors.PARTS}
+    none = {f"{part}_install_method": "none" for part in check_monitors.PARTS}
     assert problems(**none, receivers=[], page_receiver="", ticket_receiver="", grafana_admin_password="") == []
 
 
@@ -115,7 +117,7 @@ def test_jobs_are_those_of_the_template():
     template = (ROLE / "templates" / "prometheus.yml.j2").read_text()
     loops = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["__llm_monitoring_jobs"]
     loop = {job["name"] for job in loops}
-    assert [job for job in _check_monitors.JOBS if job not in loop and job not in template] == []
+    assert [job for job in check_monitors.JOBS if job not in loop and job not in template] == []
 
 
 @pytest.mark.parametrize(
@@ -131,28 +133,28 @@ def test_the_service_is_probed_where_clients_reach_it(lb1, lb2, urls):
     hostvars = {"lb1": {"llmops_address": "192.0.2.11", **lb1}}
     if lb2 is not None:
         hostvars["lb2"] = {"llmops_address": "192.0.2.12", **lb2}
-    assert _monitors.service(hostvars, hostvars)["urls"] == urls
+    assert monitors.service(hostvars, hostvars)["urls"] == urls
 
 
 def test_names_come_from_the_first_balancer_that_has_one():
     hostvars = {"lb1": {}, "lb2": {"llm_balancer_server_name": "llm.example.com", "llm_balancer_default_pool": "chat"}}
-    told = _monitors.service(hostvars, hostvars)
+    told = monitors.service(hostvars, hostvars)
     assert (told["name"], told["pool"]) == ("llm.example.com", "chat")
-    assert _monitors.service({}, []) == {"urls": [], "name": "", "pool": ""}
+    assert monitors.service({}, []) == {"urls": [], "name": "", "pool": ""}
 
 
 def test_hashes_differ_by_host_and_user_and_are_stable():
-    one = _monitors.bcrypt("correct-horse", "mon1/a")
-    assert one == _monitors.bcrypt("correct-horse", "mon1/a")
+    one = monitors.bcrypt("correct-horse", "mon1/a")
+    assert one == monitors.bcrypt("correct-horse", "mon1/a")
     others = [("correct-horse", "mon2/a"), ("correct-horse", "mon1/b"), ("another-horse", "mon1/a")]
-    assert len({one, *(_monitors.bcrypt(*other) for other in others)}) == 4
+    assert len({one, *(monitors.bcrypt(*other) for other in others)}) == 4
 
 
 def test_a_controller_without_bcrypt_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(_monitors.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(_monitors.HashError, match="htpasswd -nB"):
-        _monitors.users([USER], "mon1")
-    assert _monitors.users([{"name": "a", "hash": "h"}], "mon1") == {"a": "h"}
+    monkeypatch.setattr(monitors.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(monitors.HashError, match="htpasswd -nB"):
+        monitors.users([USER], "mon1")
+    assert monitors.users([{"name": "a", "hash": "h"}], "mon1") == {"a": "h"}
 
 
 PARTS = [
@@ -194,6 +196,6 @@ def socket(port: int, program: str, process: int) -> str:
     ],
 )
 def test_what_runs_on_the_host_already(sockets, units, ours, replace, words):
-    told = _monitor_host.messages("mon1", PARTS, sockets, units, ours, replace)
+    told = monitor_host.messages("mon1", PARTS, sockets, units, ours, replace)
     assert len(told) == bool(words)
     assert [word for word in words if word not in "".join(told)] == []

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _leftovers, _processes
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
-from ansible_collections.llmops.vllm.plugins.module_utils._leftovers import Leftovers
-from ansible_collections.llmops.vllm.plugins.module_utils._processes import Process
 from ansible_collections.llmops.vllm.plugins.module_utils._systemd import UnitState
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import leftovers, processes
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.leftovers import Leftovers
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.processes import Process
 
 from tests.fakes.vllm.running import await_that
 from tests.ports import free_port
@@ -71,35 +71,35 @@ def test_processes_come_from_the_control_group_else_from_the_main_process(
 ) -> None:
     rows = ((10, 1, "vllm"), (11, 10, "a) b (c"), (12, 11, "worker"), (13, 1, "other"))
     proc = proc_of(tmp_path / "proc", *((pid, parent, name, "S", 1) for pid, parent, name in rows))
-    assert _processes.of_unit("", 10, proc) == [10, 11, 12]
-    assert _processes.of_unit("", 0, proc) == []
+    assert processes.of_unit("", 10, proc) == [10, 11, 12]
+    assert processes.of_unit("", 0, proc) == []
     (tmp_path / "system.slice" / "a.service" / "sub").mkdir(parents=True)
     (tmp_path / "system.slice" / "a.service" / "cgroup.procs").write_text("")
     (tmp_path / "system.slice" / "a.service" / "sub" / "cgroup.procs").write_text("21\n20\n")
-    monkeypatch.setattr(_processes, "GROUPS", (str(tmp_path),))
-    assert _processes.of_unit("/system.slice/a.service", 10, proc) == [20, 21]
-    assert _processes.of_unit("/system.slice/b.service", 10, proc) == [10, 11, 12]
+    monkeypatch.setattr(processes, "GROUPS", (str(tmp_path),))
+    assert processes.of_unit("/system.slice/a.service", 10, proc) == [20, 21]
+    assert processes.of_unit("/system.slice/b.service", 10, proc) == [10, 11, 12]
 
 
 def test_a_process_is_looked_at(program: Starter) -> None:
-    seen = _processes.look(program("import ctypes; ctypes.CDLL(None).prctl(15, b'a) (b', 0, 0, 0)").pid)
+    seen = processes.look(program("import ctypes; ctypes.CDLL(None).prctl(15, b'a) (b', 0, 0, 0)").pid)
     assert seen is not None and (seen.command, seen.state in "SR") == ("a) (b", True)
     assert 2**20 < seen.memory < 2**30
     assert re.fullmatch(r"process \d+ \(a\) \(b, state [SR], [1-9]\d* MiB\)", seen.words())
-    assert _processes.look(NOBODY) is None
+    assert processes.look(NOBODY) is None
 
 
 def test_one_that_ended_and_was_not_reaped_is_gone() -> None:
     child = subprocess.Popen(["true"])
     await_that(lambda: pathlib.Path(f"/proc/{child.pid}/stat").read_text().split()[2] == "Z", "it is a zombie")
-    assert _processes.look(child.pid) is None
+    assert processes.look(child.pid) is None
     child.wait()
 
 
 @pytest.mark.parametrize(("threads", "there"), [(1, False), (2, True)])
 def test_a_zombie_is_there_while_the_driver_holds_a_thread(tmp_path: pathlib.Path, threads: int, there: bool) -> None:
     proc = proc_of(tmp_path, (10, 1, "VLLM::Worker", "Z", threads))
-    assert (_processes.look(10, proc) is not None) is there
+    assert (processes.look(10, proc) is not None) is there
 
 
 # --- what is left
@@ -142,7 +142,7 @@ def test_a_later_process_with_the_same_number_is_another(tmp_path: pathlib.Path)
 def test_one_that_waits_in_the_kernel_needs_another_mend() -> None:
     stuck = Process(10, 777, "VLLM::Worker", "D", 12 * 2**30)
     words = "process 10 (VLLM::Worker, state D, 12288 MiB) waits in the kernel: its driver (journalctl -k) or a restart"
-    assert _leftovers.left_process(stuck).startswith(words)
+    assert leftovers.left_process(stuck).startswith(words)
 
 
 # --- sockets
@@ -209,7 +209,7 @@ def test_an_address_that_is_none_is_told() -> None:
 
 def test_addresses_are_read_in_the_order_of_this_machine() -> None:
     with socket.create_server(("127.0.0.3", 0)) as server:
-        assert [one for one, _inode in _leftovers.listening(server.getsockname()[1])] == [
+        assert [one for one, _inode in leftovers.listening(server.getsockname()[1])] == [
             ipaddress.ip_address("127.0.0.3")
         ]
 
@@ -275,5 +275,5 @@ def test_a_host_without_nvidia_smi_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_cpu_seconds_are_those_of_the_process() -> None:
     before = time.process_time()
-    seen = _processes.cpu_seconds(os.getpid())
+    seen = processes.cpu_seconds(os.getpid())
     assert before - 0.1 <= seen <= time.process_time() + 0.1

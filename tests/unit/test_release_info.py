@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _release_info
+from ansible_collections.llmops.vllm.plugins.module_utils._release import info as release_info
 
 from tests.ports import free_port
 from tests.unit.conftest import ModuleResult
@@ -143,5 +143,5 @@ def test_the_running_release_is_that_of_the_unit(
     monkeypatch: pytest.MonkeyPatch, release: Callable[..., ModuleResult], release_args: dict[str, Any]
 ) -> None:
     release("active", 8000)
-    monkeypatch.setattr(_release_info, "running_release", {"vllm@r0.service": "0123456789ab"}.get)
-    assert _release_info.releases_of(release_args["root"], "r0")["running_release"] == "0123456789ab"
+    monkeypatch.setattr(release_info, "running_release", {"vllm@r0.service": "0123456789ab"}.get)
+    assert release_info.releases_of(release_args["root"], "r0")["running_release"] == "0123456789ab"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _release_meaning as subject
+from ansible_collections.llmops.vllm.plugins.module_utils._release import meaning as subject
 
 KEYS = ["first-key-0123456789abcdef0123456789", "second-key-0123456789abcdef012345678"]
 

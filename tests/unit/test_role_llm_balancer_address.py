@@ -9,7 +9,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _balancer
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer import names as balancer
 
 from tests import balancer_role
 
@@ -238,13 +238,13 @@ FACTS = {
     [("192.0.2.11", "eth0"), ("192.0.2.10", "eth0"), ("2001:db8::11", "br-lan"), ("203.0.113.1", ""), ("", "")],
 )
 def test_interface_is_the_one_that_carries_the_address(address: str, interface: str) -> None:
-    assert _balancer.interface(FACTS, address) == interface
+    assert balancer.interface(FACTS, address) == interface
 
 
 def test_interface_of_a_host_without_network_facts() -> None:
-    assert _balancer.interface({"distribution": "Debian"}, "192.0.2.11") == ""
+    assert balancer.interface({"distribution": "Debian"}, "192.0.2.11") == ""
 
 
 def test_members_come_from_the_inventory_in_its_order() -> None:
     hostvars = {"lb2": {"ansible_host": "192.0.2.12"}, "lb1": {"llmops_address": "192.0.2.11", "ansible_host": "x"}}
-    assert _balancer.members(hostvars, ["lb1", "lb2"]) == MEMBERS
+    assert balancer.members(hostvars, ["lb1", "lb2"]) == MEMBERS

@@ -14,7 +14,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
-from ansible_collections.llmops.vllm.plugins.module_utils._profiles import COMMON, PROFILES
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.profiles import COMMON, PROFILES
 
 from tests.unit.conftest import ModuleResult
 

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _rollout_metrics
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_record import record
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout import metrics as rollout_metrics
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.record import record
 
 from tests import exposition
 
@@ -45,7 +45,7 @@ def test_metrics_tell_the_last_rollout_of_a_pool() -> None:
         entry("g5/r0", "rolled_back"),
         hour=1,
     )
-    assert read(_rollout_metrics.metrics([made(entry("g1/r0", "done", soak=9)), failed])) == {
+    assert read(rollout_metrics.metrics([made(entry("g1/r0", "done", soak=9)), failed])) == {
         "last_start_timestamp_seconds{action=update,pool=chat}": 3600,
         "last_end_timestamp_seconds{action=update,pool=chat}": 3690.25,
         "last_duration_seconds{action=update,pool=chat}": 90.2,
@@ -71,20 +71,20 @@ def test_metrics_tell_the_last_rollout_of_a_pool() -> None:
     ("outcomes", "result"), [(["done"], 1), ([], 1), (["skipped"], 1), (["untouched"], 0), (["done", "failed"], 0)]
 )
 def test_result(outcomes: list[str], result: int) -> None:
-    text = _rollout_metrics.metrics([made(*(entry(f"g{n}/r0", outcome) for n, outcome in enumerate(outcomes)))])
+    text = rollout_metrics.metrics([made(*(entry(f"g{n}/r0", outcome) for n, outcome in enumerate(outcomes)))])
     assert read(text)["last_result{action=update,pool=chat}"] == result
 
 
 def test_a_rollback_takes_the_place_of_the_update_that_failed() -> None:
     """An alert on a result of 0 ends with it."""
-    found = read(_rollout_metrics.metrics([made(entry("g1/r0", "failed")), made(action="rollback", hour=2)]))
+    found = read(rollout_metrics.metrics([made(entry("g1/r0", "failed")), made(action="rollback", hour=2)]))
     assert [key for key in found if key.startswith("last_result")] == ["last_result{action=rollback,pool=chat}"]
 
 
 def test_each_pool_has_its_own_and_one_can_be_asked_for() -> None:
     both = made(entry("g1", "done", ("chat", "short"), drain=5), entry("g2", "failed", ("short",)), hour=1)
     records = [made(pools=["old"]), both]
-    found = read(_rollout_metrics.metrics(records))
+    found = read(rollout_metrics.metrics(records))
     results = {key: value for key, value in found.items() if key.startswith("last_result")}
     assert results == {
         "last_result{action=update,pool=chat}": 1,
@@ -94,26 +94,26 @@ def test_each_pool_has_its_own_and_one_can_be_asked_for() -> None:
     assert found["step_seconds{action=update,pool=short,step=drain}"] == 5
     failed = {pool: found[f"last_replicas{{action=update,outcome=failed,pool={pool}}}"] for pool in ("chat", "short")}
     assert failed == {"chat": 0, "short": 1}
-    short = read(_rollout_metrics.metrics(records, "short"))
+    short = read(rollout_metrics.metrics(records, "short"))
     assert short == {key: value for key, value in found.items() if "pool=short" in key}
-    assert _rollout_metrics.metrics(records, "none") == ""
+    assert rollout_metrics.metrics(records, "none") == ""
 
 
 def test_values_of_labels_are_escaped() -> None:
     name = 'a"b\\c\nd'
     document = made(entry("g1/r0", "done", (name,), drain=1), pools=[name])
-    assert read(_rollout_metrics.metrics([document]))[f"step_seconds{{action=update,pool={name},step=drain}}"] == 1
+    assert read(rollout_metrics.metrics([document]))[f"step_seconds{{action=update,pool={name},step=drain}}"] == 1
 
 
 @pytest.mark.parametrize("broken", [None, "x", {}, {"schema": 1}, {"schema": 2, "pools": ["chat"], "entries": []}])
 def test_what_is_no_record_is_left_out(broken: Any) -> None:
-    assert _rollout_metrics.metrics([broken]) == ""
-    assert read(_rollout_metrics.metrics([made(), broken]))["last_result{action=update,pool=chat}"] == 1
+    assert rollout_metrics.metrics([broken]) == ""
+    assert read(rollout_metrics.metrics([made(), broken]))["last_result{action=update,pool=chat}"] == 1
 
 
 def test_of_a_record_that_is_broken_inside_only_what_is_known_is_told() -> None:
     document = {"schema": 1, "pools": ["chat"], "entries": ["x", {"pools": "chat", "steps": [{"seconds": 1}]}]}
-    found = read(_rollout_metrics.metrics([document]))
+    found = read(rollout_metrics.metrics([document]))
     assert {key.partition("{")[0] for key in found} == {"last_replicas", "rollbacks", "requests_seen", "requests_cut"}
     assert set(found.values()) == {0}
 
@@ -124,11 +124,11 @@ def test_metrics_tell_whether_a_rollout_runs(running: bool) -> None:
     expected = {f"in_progress{{action=update,pool={pool}}}": int(running) for pool in run["pools"]}
     for pool in run["pools"] if running else ():
         expected[f"in_progress_start_timestamp_seconds{{action=update,pool={pool}}}"] = 1795987137
-    assert read(_rollout_metrics.progress(run, running)) == expected
+    assert read(rollout_metrics.progress(run, running)) == expected
 
 
 def test_the_two_files_share_no_name() -> None:
-    assert not set(_rollout_metrics.LAST) & set(_rollout_metrics.RUNNING)
+    assert not set(rollout_metrics.LAST) & set(rollout_metrics.RUNNING)
 
 
 GOOD = '# HELP a_seconds A.\n# TYPE a_seconds gauge\na_seconds{b="c",d="\\\\\\"\\n"} 1.5\na_seconds 1e+09\n'

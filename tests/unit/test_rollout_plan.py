@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_plan import below, plan
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.plan import below, plan
 
 BY_ROLLOUT = "rollout 20261129T211857Z-4711 alice@ops1 9f86d081.4711.88213"
 

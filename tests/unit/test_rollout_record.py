@@ -12,10 +12,10 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.llmops.vllm.plugins.filter.rollout import FilterModule
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_reading import number, records, steps, timestamp
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_record import record
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_summary import summary
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_verdict import trimmed
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.reading import number, records, steps, timestamp
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.record import record
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.summary import summary
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.verdict import trimmed
 
 RUN: dict[str, Any] = {
     "ident": "20261129T211857Z-a1b2c3",

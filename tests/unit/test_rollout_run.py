@@ -9,11 +9,11 @@ import os
 import subprocess
 import sys
 
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_run import dead, identity, is_rollout, steps
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import dead, identity, is_rollout, steps
 
 TELL = """
 import os, sys
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_run import identity
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import identity
 read, write = os.pipe()
 if os.fork() == 0:  # as Ansible does for each task
     os.write(write, identity("update")["holder"].encode())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_record import record
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_times import duration, estimate, step_times
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.record import record
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.times import duration, estimate, step_times
 
 
 def entry(pool: str = "chat", outcome: str = "done", canary: bool = False, **about: Any) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _shadow, _shadow_mix, _shadow_run
-from ansible_collections.llmops.vllm.plugins.module_utils._completion import Answer
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow import Limits, Pair
-from ansible_collections.llmops.vllm.plugins.module_utils._shadow_mix import Kind
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError
+from ansible_collections.llmops.vllm.plugins.module_utils._gate import shadow, shadow_mix, shadow_run
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.completion import Answer
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.shadow import Limits, Pair
+from ansible_collections.llmops.vllm.plugins.module_utils._gate.shadow_mix import Kind
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError
 
 
 def answer(text="same text", ttft=0.1, itl=0.01, tokens=11, finish="length"):
@@ -21,7 +21,7 @@ def pairs(count=40, new=None, old=None):
 
 
 def verdict(found, same_model=True, **limits):
-    return _shadow.judge(found, same_model, Limits(**limits))
+    return shadow.judge(found, same_model, Limits(**limits))
 
 
 def results(judged):
@@ -85,7 +85,7 @@ def test_answers_of_another_model_are_told_and_decide_nothing():
 def test_a_few_that_were_held_up_decide_nothing():
     found = pairs(36) + pairs(4, new={"ttft": 60.0})
     assert verdict(found).verdict == "not_worse"
-    assert _shadow.figures([pair.new for pair in found])["ttft_p95"] == 60.0
+    assert shadow.figures([pair.new for pair in found])["ttft_p95"] == 60.0
 
 
 def test_answers_of_one_token_have_no_itl():
@@ -99,11 +99,11 @@ def test_answers_of_one_token_have_no_itl():
 )
 def test_the_common_prefix(left, right, share):
     for one, other in ((left, right), (right, left)):
-        assert _shadow.common_prefix(one, other) == share
+        assert shadow.common_prefix(one, other) == share
 
 
 def test_figures_of_nobody():
-    told = _shadow.figures([])
+    told = shadow.figures([])
     assert (told["requests"], told["errors"], told["ttft_p50"], told["itl_p95"], told["finished"]) == (
         0,
         0,
@@ -132,7 +132,7 @@ def write(tmp_path, lines):
 def test_lengths_are_estimated_from_the_log(tmp_path):
     streams = [line()] * 30
     whole = [line(req_len=600 + 4 * 50, sent=700 + 4 * 20, ttfb="1.990")] * 10
-    found = _shadow_mix.mix_of_log(write(tmp_path, streams + whole), "main", 40)
+    found = shadow_mix.mix_of_log(write(tmp_path, streams + whole), "main", 40)
     assert found == [Kind(50, 20, 10), Kind(500, 100, 30)]
 
 
@@ -152,17 +152,17 @@ def test_lengths_are_estimated_from_the_log(tmp_path):
     ],
 )
 def test_what_is_no_answered_completion_of_the_pool_is_left_out(tmp_path, other):
-    assert _shadow_mix.mix_of_log(write(tmp_path, [other, line()]), "main", 1) == [Kind(500, 100, 1)]
+    assert shadow_mix.mix_of_log(write(tmp_path, [other, line()]), "main", 1) == [Kind(500, 100, 1)]
 
 
 def test_a_second_try_counts_with_the_time_of_the_last(tmp_path):
     text = line(ttfb="1.000, 0.010", up_rt="1.000, 2.000")
-    assert _shadow_mix.mix_of_log(write(tmp_path, [text]), "main", 1) == [Kind(500, 100, 1)]
+    assert shadow_mix.mix_of_log(write(tmp_path, [text]), "main", 1) == [Kind(500, 100, 1)]
 
 
 def test_only_the_end_of_a_long_log_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shadow_mix, "LOG_BYTES", 3000)
-    found = _shadow_mix.mix_of_log(write(tmp_path, [line(req_len=60000)] * 500 + [line()] * 20), "main", 10)
+    monkeypatch.setattr(shadow_mix, "LOG_BYTES", 3000)
+    found = shadow_mix.mix_of_log(write(tmp_path, [line(req_len=60000)] * 500 + [line()] * 20), "main", 10)
     assert {kind.prompt_tokens for kind in found} == {500}
 
 
@@ -180,8 +180,8 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path, monkeypatch):
 )
 def test_a_log_that_tells_too_little_is_refused(tmp_path, lines, pool, words):
     path = str(tmp_path / "none") if lines is None else write(tmp_path, lines)
-    with pytest.raises(_shadow_mix.ShadowError, match=words):
-        _shadow_mix.mix_of_log(path, pool, 30)
+    with pytest.raises(shadow_mix.ShadowError, match=words):
+        shadow_mix.mix_of_log(path, pool, 30)
 
 
 @pytest.mark.parametrize(
@@ -195,20 +195,20 @@ def test_a_log_that_tells_too_little_is_refused(tmp_path, lines, pool, words):
     ],
 )
 def test_a_mix_that_is_none_is_refused(mix, words):
-    with pytest.raises(_shadow_mix.ShadowError, match=words):
-        _shadow_mix.read_mix(mix)
+    with pytest.raises(shadow_mix.ShadowError, match=words):
+        shadow_mix.read_mix(mix)
 
 
 def test_the_mix_can_be_given_again():
-    assert _shadow_mix.read_mix(_shadow_mix.as_data(_shadow_mix.SYNTHETIC)) == list(_shadow_mix.SYNTHETIC)
+    assert shadow_mix.read_mix(shadow_mix.as_data(shadow_mix.SYNTHETIC)) == list(shadow_mix.SYNTHETIC)
 
 
 def test_requests_are_drawn_in_the_shares_of_the_mix():
     mix = [Kind(1, 1, 3), Kind(2, 2, 1), Kind(3, 3, 0.001)]
-    drawn = _shadow_mix.draw(mix, 40, 7)
+    drawn = shadow_mix.draw(mix, 40, 7)
     assert len(drawn) == 40 and [drawn.count(kind) for kind in mix] == [30, 10, 0]
-    assert drawn == _shadow_mix.draw(mix, 40, 7) != _shadow_mix.draw(mix, 40, 8)
-    assert [len(_shadow_mix.draw(mix, count, 1)) for count in range(1, 9)] == list(range(1, 9))
+    assert drawn == shadow_mix.draw(mix, 40, 7) != shadow_mix.draw(mix, 40, 8)
+    assert [len(shadow_mix.draw(mix, count, 1)) for count in range(1, 9)] == list(range(1, 9))
 
 
 @pytest.mark.parametrize(
@@ -221,16 +221,16 @@ def test_requests_are_drawn_in_the_shares_of_the_mix():
     ],
 )
 def test_lengths_fit_limits_and_context(kind, longest, limits, lengths):
-    fit = _shadow_mix.clipped(kind, longest, *limits)
+    fit = shadow_mix.clipped(kind, longest, *limits)
     assert (fit.prompt_tokens, fit.output_tokens) == lengths
     assert fit.prompt_tokens + fit.output_tokens <= longest
 
 
 def test_prompts_have_their_length_and_their_own_beginning():
-    texts = [_shadow_mix.text_of(length, seed) for seed, length in enumerate([1, 5, 100, 100, 5000])]
+    texts = [shadow_mix.text_of(length, seed) for seed, length in enumerate([1, 5, 100, 100, 5000])]
     assert [len(text) for text in texts] == [1, 5, 100, 100, 5000]
     assert texts[2][:8] != texts[3][:8]
-    assert _shadow_mix.text_of(100, 2) == texts[2]
+    assert shadow_mix.text_of(100, 2) == texts[2]
 
 
 # --- limits
@@ -243,14 +243,14 @@ def test_prompts_have_their_length_and_their_own_beginning():
         (Limits, {"ratio": 0.9}, "ratio is 0.9, needed is 1 or more"),
         (Limits, {"ttft_seconds": -1}, "ttft_seconds is -1, needed is 0 or more"),
         (Limits, {"common_prefix": 1.5}, "common_prefix is 1.5, needed is a share from 0 to 1"),
-        (_shadow_run.Bounds, {"parallel": 9}, "parallel is 9: give 1 to 8"),
-        (_shadow_run.Bounds, {"requests": 0}, "requests is 0: give 1 to 1000"),
-        (_shadow_run.Bounds, {"max_output_tokens": 5000}, "max_output_tokens is 5000: give 1 to 4096"),
-        (_shadow_run.Bounds, {"timeout": 0}, "timeout is 0: give seconds above 0"),
+        (shadow_run.Bounds, {"parallel": 9}, "parallel is 9: give 1 to 8"),
+        (shadow_run.Bounds, {"requests": 0}, "requests is 0: give 1 to 1000"),
+        (shadow_run.Bounds, {"max_output_tokens": 5000}, "max_output_tokens is 5000: give 1 to 4096"),
+        (shadow_run.Bounds, {"timeout": 0}, "timeout is 0: give seconds above 0"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(kind, values, words):
-    with pytest.raises(_shadow_mix.ShadowError, match=words):
+    with pytest.raises(shadow_mix.ShadowError, match=words):
         kind(**values)
 
 
@@ -265,5 +265,5 @@ def test_limits_that_make_no_sense_are_refused(kind, values, words):
     ],
 )
 def test_whether_it_is_the_same_model(one, other, same):
-    ours, theirs = (_shadow_run.Served("m", revision, root, 4096) for revision, root in (one, other))
+    ours, theirs = (shadow_run.Served("m", revision, root, 4096) for revision, root in (one, other))
     assert ours.same(theirs) is theirs.same(ours) is same

@@ -8,8 +8,8 @@ import tempfile
 import time
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_probe as probe
-from ansible_collections.llmops.vllm.plugins.module_utils._flag_history import REMOVED, SINCE
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import probe
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.flag_history import REMOVED, SINCE
 
 HISTORY = probe.History(REMOVED, SINCE)
 

@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _systemd, _vllm_wait
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_api as api
+from ansible_collections.llmops.vllm.plugins.module_utils import _systemd
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import api
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import wait as vllm_wait
 
 from tests.ports import free_port
 
@@ -329,10 +330,10 @@ STARTED_AGAIN = state(restarts=1)
     ],
 )
 def test_a_failing_unit_ends_the_wait_at_once_with_its_journal(closed_url, states, words):
-    wish = _vllm_wait.Wish("tiny", unit="vllm@r0.service", interval=0)
+    wish = vllm_wait.Wish("tiny", unit="vllm@r0.service", interval=0)
     left = list(states)
-    with pytest.raises(_vllm_wait.WaitError) as told:
-        _vllm_wait.wait(
+    with pytest.raises(vllm_wait.WaitError) as told:
+        vllm_wait.wait(
             api.Replica(closed_url, KEY),
             wish,
             show=lambda unit: left.pop(0) if len(left) > 1 else left[0],
@@ -347,8 +348,8 @@ def test_a_failing_unit_ends_the_wait_at_once_with_its_journal(closed_url, state
 def test_old_restarts_and_a_new_start_by_hand_do_not_end_the_wait(stub):
     looks = iter([state(restarts=3), state(restarts=3), state(restarts=0), RUNNING])
     stub.completion = [(503, {}), (503, {}), (503, {}), (200, {"usage": {"completion_tokens": 1}})]
-    wish = _vllm_wait.Wish("tiny", unit="vllm@r0.service", interval=0)
-    seen = _vllm_wait.wait(api.Replica(stub.url, KEY), wish, show=lambda unit: next(looks))
+    wish = vllm_wait.Wish("tiny", unit="vllm@r0.service", interval=0)
+    seen = vllm_wait.wait(api.Replica(stub.url, KEY), wish, show=lambda unit: next(looks))
     assert seen.ready and seen.attempts == 4
 
 
@@ -368,9 +369,9 @@ class Clock:
 def wait_for(url, states=(), **wish):
     """Wait with a clock that is turned by hand; of the states of the unit, the last stays."""
     clock, left = Clock(), list(states)
-    return _vllm_wait.wait(
+    return vllm_wait.wait(
         api.Replica(url, KEY),
-        _vllm_wait.Wish("tiny", unit="vllm@r0.service" if left else "", **wish),
+        vllm_wait.Wish("tiny", unit="vllm@r0.service" if left else "", **wish),
         show=lambda unit: left.pop(0) if len(left) > 1 else left[0],
         journal=lambda unit, lines, secrets: "the journal",
         clock=clock,
@@ -386,13 +387,13 @@ def test_it_returns_in_between_without_failure(closed_url):
 
 @pytest.mark.parametrize("return_after", [0, 5, 50])
 def test_the_time_limit_is_before_the_return(closed_url, return_after):
-    with pytest.raises(_vllm_wait.WaitError, match="not ready after 5 s: the time limit of 5 s is over"):
+    with pytest.raises(vllm_wait.WaitError, match="not ready after 5 s: the time limit of 5 s is over"):
         wait_for(closed_url, timeout=5, return_after=return_after)
 
 
 @pytest.mark.parametrize("timeout", [0, -3])
 def test_without_time_it_is_looked_and_not_waited(stub, closed_url, timeout):
-    with pytest.raises(_vllm_wait.WaitError, match="the time limit of 0 s is over"):
+    with pytest.raises(vllm_wait.WaitError, match="the time limit of 0 s is over"):
         wait_for(closed_url, timeout=timeout)
     assert wait_for(stub.url, timeout=timeout).ready
 
@@ -405,8 +406,8 @@ def test_completions_are_not_gone_on_with_beyond_the_return(stub, monkeypatch):
         return ask(*args, **more)
 
     monkeypatch.setattr(api.Replica, "complete", slow)
-    wish = _vllm_wait.Wish("tiny", completions=3, return_after=15)
-    seen = _vllm_wait.wait(api.Replica(stub.url, KEY), wish, clock=clock, sleep=clock.sleep)
+    wish = vllm_wait.Wish("tiny", completions=3, return_after=15)
+    seen = vllm_wait.wait(api.Replica(stub.url, KEY), wish, clock=clock, sleep=clock.sleep)
     assert not seen.ready and seen.elapsed == 16 and len(stub.posts()) == 2
     assert seen.last == f"{stub.url} answered 2 of 3 completions"
 
@@ -414,7 +415,7 @@ def test_completions_are_not_gone_on_with_beyond_the_return(stub, monkeypatch):
 def test_a_process_that_ended_between_two_calls_ends_the_second(closed_url):
     first = wait_for(closed_url, [state(restarts=2)], return_after=5)
     assert first.restarts == 2
-    with pytest.raises(_vllm_wait.WaitError, match="after 0 s: .* 3 restarts: its process ended while it was waited"):
+    with pytest.raises(vllm_wait.WaitError, match="after 0 s: .* 3 restarts: its process ended while it was waited"):
         wait_for(closed_url, [state(restarts=3)], restarts=first.restarts)
     anew = wait_for(closed_url, [state(restarts=1)], restarts=first.restarts, return_after=5)
     assert anew.restarts == 1  # somebody started it anew, and the count began again

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _model_store, _vllm_prune
+from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import prune as vllm_prune
 
 from tests.unit.conftest import ModuleResult
 
@@ -124,7 +125,7 @@ def test_what_is_staged_and_what_runs_stays_and_is_not_counted(
     host: Host, four: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = host.release(5, state="staged")
-    monkeypatch.setattr(_vllm_prune, "running_releases", lambda: {four[0]})
+    monkeypatch.setattr(vllm_prune, "running_releases", lambda: {four[0]})
     host.prune()
     assert host.left() == (
         sorted([four[0], *four[2:], staged]),
@@ -313,7 +314,7 @@ def mounts(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         lines = [f"1 1 8:1 / {path} rw shared:1 - {kind} /dev/x rw\n" for path, kind in (("/", "ext4"), *found)]
         (tmp_path / "mountinfo").write_text("".join(lines))
 
-    monkeypatch.setattr(_vllm_prune, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(vllm_prune, "_MOUNTS", tmp_path / "mountinfo")
     mount()
     return mount
 
@@ -330,12 +331,12 @@ def test_what_other_hosts_see_is_left_alone(host: Host, four: list[str], mounts:
 
 def test_the_innermost_mount_and_of_two_the_later_one_counts(mounts: Callable[..., None]) -> None:
     mounts(("/srv", "nfs"), ("/srv/ä\\040b", "xfs"), ("/srvx", "cifs"), ("/srv/c", "nfs"), ("/srv/c", "btrfs"))
-    found = {path: _vllm_prune.file_system(pathlib.Path(path)) for path in ("/", "/srv/m", "/srv/ä b/m", "/srv/c/m")}
+    found = {path: vllm_prune.file_system(pathlib.Path(path)) for path in ("/", "/srv/m", "/srv/ä b/m", "/srv/c/m")}
     assert found == {"/": "ext4", "/srv/m": "nfs", "/srv/ä b/m": "xfs", "/srv/c/m": "btrfs"}
 
 
 def test_the_file_system_of_this_machine_is_known() -> None:
-    assert _vllm_prune.file_system(pathlib.Path("/proc")) == "proc"
+    assert vllm_prune.file_system(pathlib.Path("/proc")) == "proc"
 
 
 def test_weights_of_the_store_are_recognised(host: Host, tmp_path: pathlib.Path) -> None:
@@ -346,8 +347,8 @@ def test_weights_of_the_store_are_recognised(host: Host, tmp_path: pathlib.Path)
     (source / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (source / "tokenizer.json").write_text("{}")
     (source / "config.json").write_text(json.dumps({"architectures": ["Tiny"]}))
-    request = _model_store.Request("real", "2026-11-01", str(host.models), source=f"file://{source}", min_free_bytes=0)
-    _model_store.present(request)
+    request = model_store.Request("real", "2026-11-01", str(host.models), source=f"file://{source}", min_free_bytes=0)
+    model_store.present(request)
     host.release(1)
     assert host.prune()["models"] == [str(request.path)]
     assert not request.path.exists()

@@ -9,9 +9,9 @@ import stat
 
 import pytest
 import yaml
-from ansible_collections.llmops.vllm.plugins.module_utils import _vllm_release as subject
-from ansible_collections.llmops.vllm.plugins.module_utils._release_home import Home, Owner
-from ansible_collections.llmops.vllm.plugins.module_utils._release_meaning import release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._release.home import Home, Owner
+from ansible_collections.llmops.vllm.plugins.module_utils._release.meaning import release_from
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm import release as subject
 
 
 @pytest.fixture

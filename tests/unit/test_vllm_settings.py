@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
-from ansible_collections.llmops.vllm.plugins.module_utils._profiles import COMMON, PROFILES
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_settings import (
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.profiles import COMMON, PROFILES
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.settings import (
     OWNED,
     SettingsError,
     addresses,

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _systemd
-from ansible_collections.llmops.vllm.plugins.module_utils._leftovers import Leftovers
-from ansible_collections.llmops.vllm.plugins.module_utils._processes import Process
 from ansible_collections.llmops.vllm.plugins.module_utils._systemd import SystemdError, UnitState
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_unit import Change, NotDone, Outcome, UnitError, Wish
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.leftovers import Leftovers
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.processes import Process
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.unit import Change, NotDone, Outcome, UnitError, Wish
 
 from tests.fakes import systemd
 from tests.fakes.vllm.running import await_that, configure

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API, Peer, View
-from ansible_collections.llmops.vllm.plugins.module_utils._balancer import server_address, upstream_name
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer.names import server_address, upstream_name
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 LARGEST = 4 << 20  # bytes of a view

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from ansible_collections.llmops.vllm.plugins.module_utils._balancer import server_address
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer.names import server_address
 
 _OPEN = ("01", "02")  # ESTABLISHED, SYN_SENT
 

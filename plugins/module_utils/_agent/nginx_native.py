@@ -18,7 +18,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.engine import E
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.exchange import exchange_json, over_tcp
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import View
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_observed import Observations
-from ansible_collections.llmops.vllm.plugins.module_utils._balancer import server_address
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer.names import server_address
 
 VIEW_FILE = "/var/lib/llm-agent/nginx-view.json"
 OBSERVE_SOCKET = "/run/llm-agent/observe.sock"

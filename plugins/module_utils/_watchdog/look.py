@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError, Load, Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError, Load, Replica
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Run
 
 APART_SECONDS = 2.0

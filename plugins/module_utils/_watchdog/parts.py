@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ansible_collections.llmops.vllm.plugins.module_utils._processes import GROUPS, of_unit
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.processes import GROUPS, of_unit
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Run
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.config import Own
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.look import Unit

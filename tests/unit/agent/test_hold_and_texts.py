@@ -9,7 +9,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent import config, 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.hold import Hold
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.log import REMEMBERED, Log
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import Change
-from ansible_collections.llmops.vllm.plugins.module_utils._balancer_agent import config as written
+from ansible_collections.llmops.vllm.plugins.module_utils._balancer.agent import config as written
 
 
 def files(run) -> tuple[str, bool]:

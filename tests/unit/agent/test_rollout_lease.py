@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import AgentError, Control
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout_lease import (
-    LeaseError,
-    NotHeld,
-    Wish,
-    hold,
-    release,
-)
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.lease import LeaseError, NotHeld, Wish, hold, release
 
 from tests.fakes.agent import Running
 

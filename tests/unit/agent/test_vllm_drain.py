@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import AgentError, Control
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_api import ApiError, Load, Replica
-from ansible_collections.llmops.vllm.plugins.module_utils._vllm_drain import (
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError, Load, Replica
+from ansible_collections.llmops.vllm.plugins.module_utils._vllm.drain import (
     Drain,
     DrainError,
     NotIdle,

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils import _release_meaning
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.peer import PeerServer
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import Recovery
+from ansible_collections.llmops.vllm.plugins.module_utils._release import meaning as release_meaning
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog import commands, config, look, main
 from ansible_collections.llmops.vllm.plugins.module_utils._watchdog.commands import Done
 
@@ -72,7 +72,7 @@ class Host:
         release = base / "etc" / "r0" / "current"
         release.mkdir(parents=True)
         (release / "config.yaml").write_text(
-            _release_meaning.config_text({"port": fake.port, "api-key": [KEY, "x" * 32]})
+            release_meaning.config_text({"port": fake.port, "api-key": [KEY, "x" * 32]})
         )
         (base / "run").mkdir()
 
