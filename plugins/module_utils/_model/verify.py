@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 
+from .._errors import LlmopsError
 from . import content
 from .files import SUMS, files_of, read_sums, sha256
 from .host import check_reader, user_exists
@@ -32,7 +33,7 @@ def verify(request: Request, *, check_mode: bool = False) -> None:
         raise _broken(request, f"holds {added[0]}, which was put there later: {SUMS} does not name it")
     try:
         content.check(request.path)
-    except ModelError as error:
+    except LlmopsError as error:
         raise _broken(request, f"is damaged ({error})") from error
     for name, digest in sums.items():
         if _is_read(request, name) and sha256(request.path / name) != digest:
