@@ -8,6 +8,8 @@ import pathlib
 import types
 from typing import Any
 
+import yaml
+
 from tests import plain_ansible
 from tests.fakes import gpu as fake
 
@@ -29,6 +31,9 @@ def play(
     replica = {"name": "r0", "model": str(model), "model_name": name, "gpus": [0, 1], "tensor_parallel_size": 2}
     replica["settings"] = {"max-model-len": 8192, "model": str(model), "port": 8000}
     known = {"__vllm_plan": [replica, {**replica, "gpus": []}], "vllm_gpu_type": gpu_type, "vllm_gpus": 8}
+    known["__vllm_gpu_tier"] = yaml.safe_load((ROOT / "roles" / "vllm" / "vars" / "main.yml").read_text())[
+        "__vllm_gpu_tier"
+    ]
     known["ansible_python_interpreter"] = "{{ ansible_playbook_python }}"
     tasks = [{"ansible.builtin.import_tasks": str(TASKS)}]
     machine = tmp_path / f"{name}.gpus"

@@ -15,7 +15,6 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity.variants imp
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
 )
-GIB = 1024**3
 
 
 def judged(name: str, config: Any, **settings: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import admission
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import AgentError, Control
-from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import Unfulfilled
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,8 @@ class Outcome:
         }
 
 
-class NotIdle(LlmopsError):
+class NotIdle(Unfulfilled[Outcome]):
     """The wait ran out; ``outcome`` says what was done and what is in flight."""
-
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
-        self.outcome = outcome
 
 
 def ensure(agent: Control, wish: Wish, check: bool) -> Outcome:

@@ -12,6 +12,7 @@ from .._gpu.tiers import TIERS, Tier
 from . import kv
 from .fit import FITS, Model, fit, sizes
 from .flags import Flags
+from .weights import in_four_bits
 
 _ROUND = 1024  # a length that people write
 _SHORTEST = 2048  # below it few applications live
@@ -115,8 +116,7 @@ def _fewer_bits(model: Model, flags: Flags, gpus: Gpus) -> Iterator[Change]:
         text = "set quantization to fp8 in vllm_flags, or serve a revision with FP8 weights"
         yield Change("vllm_flags.quantization", "fp8", text)
         return
-    four = replace(shape, quantization="gptq", quantization_config={"bits": 4, "group_size": 128, "sym": True})
-    if _fits(Model(four), flags, gpus.memory):
+    if _fits(Model(in_four_bits(shape)), flags, gpus.memory):
         text = "serve a revision with 4-bit weights (AWQ, GPTQ): llmops_model_source"
         yield Change("llmops_model_source", "4-bit weights", text)
 

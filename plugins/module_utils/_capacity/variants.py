@@ -15,10 +15,10 @@ from typing import Any
 from .files import Tensor
 from .fit import Model
 from .shape import CapacityError, shape
+from .weights import in_four_bits
 
 AS_IS, FP8, INT4 = "as_is", "fp8", "int4"
 VARIANTS = (AS_IS, FP8, INT4)
-_INT4 = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}
 
 
 def variant(
@@ -36,4 +36,4 @@ def variant(
     if name == FP8:
         return Model(plain.shape, tensors, name), {**settings, "quantization": "fp8_per_tensor"}
     others = {flag: value for flag, value in settings.items() if flag != "quantization"}
-    return Model(shape({**config, "quantization_config": _INT4}), (), name), others
+    return Model(in_four_bits(plain.shape), (), name), others

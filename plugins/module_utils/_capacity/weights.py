@@ -11,7 +11,7 @@ whose kernels pad. ``_capacity.files`` reads the files instead, and is exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import parts
@@ -40,6 +40,11 @@ class Precision:
 PLAIN = Precision("16 bits", 0)
 FP8 = Precision("FP8", 8)
 INT4 = Precision("INT4", 4 + 16 / 128)  # groups of 128 with a 16-bit scale
+
+
+def in_four_bits(shape: Shape) -> Shape:
+    """Return a plain model as the usual checkpoint of AWQ, GPTQ and W4A16: groups of 128 with a 16-bit scale."""
+    return replace(shape, quantization="gptq", quantization_config={"bits": 4, "group_size": 128, "sym": True})
 
 
 def precision(shape: Shape, quantization: str = "") -> Precision | None:

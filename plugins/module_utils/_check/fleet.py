@@ -17,11 +17,14 @@ from .._capacity.shape import CapacityError
 from .._vllm import flags as _flags
 from .._vllm.settings import addresses, settings
 from . import address as check_address
-from . import balancer, capacity, models, monitoring
+from . import balancer as check_balancer
+from . import capacity as check_capacity
 from . import certificate as check_certificate
 from . import flags as check_flags
 from . import hosts as check_hosts
 from . import keys as check_keys
+from . import models as check_models
+from . import monitoring as check_monitoring
 from . import pools as check_pools
 from . import server as check_server
 from . import variables as check_variables
@@ -152,8 +155,8 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
     yield from _groups(inventory, fleet)
     yield from check_hosts.problems(hostvars, sound.carriers, fleet)
     yield from check_pools.problems(hostvars, inventory.groups, sound.carriers, inventory.pool_groups, fleet)
-    yield from models.problems(hostvars, fleet)
-    yield from monitoring.problems(hostvars, sound.carriers, fleet)
+    yield from check_models.problems(hostvars, fleet)
+    yield from check_monitoring.problems(hostvars, sound.carriers, fleet)
     for host in sound.servers:
         yield from _originated(inventory, host, check_server.problems(_server_settings(sound, host)))
     for replica in fleet:
@@ -239,7 +242,7 @@ def _replica(sound: _Sound, replica: Mapping[str, Any]) -> Iterator[Problem]:
         try:
             planned = settings([replica], flags=flags, environment=environment)[0]
             kind = str(_fleet.setting(variables, "llmops_gpu_type", ""))
-            yield from capacity.problems(planned, config, kind, _fleet.number(variables, "vllm_gpus"))
+            yield from check_capacity.problems(planned, config, kind, _fleet.number(variables, "vllm_gpus"))
         except CapacityError as error:
             sound.not_understood.append(f"whether {replica['model_name']} fits: {error}")
 
@@ -250,7 +253,7 @@ def _balancer_problems(sound: _Sound, host: str, now: datetime.datetime, min_day
     derived = members(sound.hostvars, inventory.balancers) if sound.placed else []
     told["members"] = _fleet.setting(variables, "llm_balancer_members", derived)
     given = _fleet.setting(variables, "llm_balancer_pools", None) is not None
-    found = balancer.problems(told, now.date(), min_days, pools_derived=not given)
+    found = check_balancer.problems(told, now.date(), min_days, pools_derived=not given)
     if told.get("certificate") is not None:
         stamp = now.strftime(check_certificate.STAMP)
         name, certificate, key = told["server_name"], told["certificate"], told.get("private_key")
@@ -271,7 +274,8 @@ def _balancer_problems(sound: _Sound, host: str, now: datetime.datetime, min_day
 def _balancer_settings(variables: Mapping[str, Any], fleet: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     pools = _fleet.setting(variables, "llm_balancer_pools", _fleet.pools(fleet))
     told = {
-        name: _fleet.setting(variables, f"llm_balancer_{name}", default) for name, default in balancer.DEFAULTS.items()
+        name: _fleet.setting(variables, f"llm_balancer_{name}", default)
+        for name, default in check_balancer.DEFAULTS.items()
     }
     default_pool = pools[0].get("name", "") if pools else ""
     clients = _fleet.setting(variables, "llmops_client_keys", [])

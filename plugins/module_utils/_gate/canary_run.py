@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_least
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.canary import (
     SCARCE,
     Limits,
@@ -42,9 +43,7 @@ class Wish:
 
     def __post_init__(self) -> None:
         least = {"ignore": 0, "soak": 0, "return_after": 0, "timeout": self.soak, "interval": 0.01}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise CanaryError(f"{name} is {getattr(self, name):g}, needed is {value:g} or more")
+        check_least(self, CanaryError, least)
 
 
 @dataclass

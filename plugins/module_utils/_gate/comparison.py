@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_least
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 WORSE, NOT_WORSE = "worse", "not_worse"
+_LEAST = {"samples": 1, "ratio": 1}  # of limits; 0 for the others
 NOT_COMPARED = "not_compared"  # its figures are told and decide nothing, such as the answers of two models
 
 
@@ -58,12 +59,9 @@ class Verdict:
         return [{**asdict(check), "new": rounded(check.new), "old": rounded(check.old)} for check in self.checks]
 
 
-def check_limits(limits: Any, error: type[LlmopsError], least: Mapping[str, float]) -> None:
-    """Raise the error for a field of these limits (a dataclass) that is below what it needs, 0 unless given."""
-    for one in fields(limits):
-        value = getattr(limits, one.name)
-        if value < least.get(one.name, 0):
-            raise error(f"{one.name} is {value:g}, needed is {least.get(one.name, 0):g} or more")
+def check_limits(limits: Any, error: type[LlmopsError]) -> None:
+    """Raise the error for a field of these limits (a dataclass) that is below what it needs."""
+    check_least(limits, error, {one.name: _LEAST.get(one.name, 0) for one in fields(limits)})
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_ranges, check_seconds
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.completion import Answer, Outcome, ask_all
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.golden_file import GoldenError, Prompt
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.json_schema import mismatch, parse
@@ -33,11 +34,8 @@ class Limits:
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.parallel <= 64:
-            raise GoldenError(f"parallel is {self.parallel}: give 1 to 64")
-        for name in ("request_timeout", "timeout"):
-            if getattr(self, name) <= 0:
-                raise GoldenError(f"{name} is {getattr(self, name):g}: give seconds above 0")
+        check_ranges(self, GoldenError, {"parallel": (1, 64)})
+        check_seconds(self, GoldenError, ("request_timeout", "timeout"))
 
 
 @dataclass(frozen=True)

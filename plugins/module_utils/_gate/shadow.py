@@ -39,7 +39,7 @@ class Limits:
     common_prefix: float = 0.2  # share, 0 to 1
 
     def __post_init__(self) -> None:
-        check_limits(self, ShadowError, {"samples": 1, "ratio": 1})
+        check_limits(self, ShadowError)
         if self.common_prefix > 1:
             raise ShadowError(f"common_prefix is {self.common_prefix:g}, needed is a share from 0 to 1")
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_ranges, check_seconds
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.comparison import Verdict
 from ansible_collections.llmops.vllm.plugins.module_utils._gate.completion import (
     HOPELESS,
@@ -57,12 +58,8 @@ class Bounds:
     def __post_init__(self) -> None:
         ranges = {"requests": (1, 1000), "ignore": (0, 100), "parallel": (1, 8)}
         ranges |= {"max_prompt_tokens": (1, 131072), "max_output_tokens": (1, 4096)}
-        for name, (least, most) in ranges.items():
-            if not least <= getattr(self, name) <= most:
-                raise ShadowError(f"{name} is {getattr(self, name)}: give {least} to {most}")
-        for name in ("request_timeout", "timeout"):
-            if getattr(self, name) <= 0:
-                raise ShadowError(f"{name} is {getattr(self, name):g}: give seconds above 0")
+        check_ranges(self, ShadowError, ranges)
+        check_seconds(self, ShadowError, ("request_timeout", "timeout"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import AgentError, Control
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import MAX_LEASE
-from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError, Unfulfilled
 
 Leases = dict[str, Optional[dict[str, Any]]]  # of each pool, holder and expires_in; None for no lease
 
@@ -52,12 +52,8 @@ class Outcome:
         return {**vars(self), "changed": was != now, "diff": {"before": texts[0], "after": texts[1]}}
 
 
-class NotHeld(LlmopsError):
+class NotHeld(Unfulfilled[Outcome]):
     """Not every lease could be had; ``outcome`` says what is so now."""
-
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
-        self.outcome = outcome
 
 
 def hold(agent: Control, wish: Wish, check: bool) -> Outcome:

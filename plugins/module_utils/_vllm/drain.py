@@ -16,7 +16,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.client import (
     Control,
     drained_inflight,
 )
-from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_least
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError, Unfulfilled
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm.api import ApiError, Load, Replica, side_by_side
 
 STILL_SECONDS = 30.0  # without an engine step while requests run: what a person should know who waits
@@ -38,9 +39,7 @@ class Wish:
     fail_on_timeout: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in {"return_after": 0, "interval": 0.01, "scrapes": 1}.items():
-            if getattr(self, name) < least:
-                raise DrainError(f"{name} is {getattr(self, name):g}, needed is {least:g} or more")
+        check_least(self, DrainError, {"return_after": 0, "interval": 0.01, "scrapes": 1})
 
 
 @dataclass
@@ -113,12 +112,8 @@ class Outcome:
         return {**vars(self), "elapsed": round(self.elapsed, 1)}
 
 
-class NotIdle(LlmopsError):
+class NotIdle(Unfulfilled[Outcome]):
     """The time is over, or a replica is not drained any more; ``outcome`` says what was seen last."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.msg)
-        self.outcome = outcome
 
 
 def watched(entries: Iterable[Mapping[str, str]], api_key: str, timeout: float) -> list[Watched]:
@@ -161,7 +156,7 @@ class Drain:
             try:
                 self._look(self._inflight)
             except AgentError as problem:
-                raise NotIdle(self._outcome(str(problem))) from None
+                raise NotIdle(str(problem), self._outcome(str(problem))) from None
             now = self.second()
             quiet = quiet + 1 if self._idle else 0
             if quiet >= wish.scrapes:
@@ -235,7 +230,8 @@ class Drain:
                 "another balancer or past all of them, or its engine hangs"
             )
         if self.wish.fail_on_timeout:
-            raise NotIdle(self._outcome(f"{text}. {_STAYS}", timed_out=True))
+            text = f"{text}. {_STAYS}"
+            raise NotIdle(text, self._outcome(text, timed_out=True))
         return self._outcome(text, timed_out=True)
 
     def _say(self, now: float, last: bool = False) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_least
 from ansible_collections.llmops.vllm.plugins.module_utils._model import store as model_store
 from ansible_collections.llmops.vllm.plugins.module_utils._model.revision import revision_problem
 from ansible_collections.llmops.vllm.plugins.module_utils._model.safetensors import ModelError
@@ -43,9 +44,7 @@ class Wish:
     min_age: float = 3600.0
 
     def __post_init__(self) -> None:
-        for name in ("keep", "min_age"):
-            if getattr(self, name) < 0:
-                raise ReleaseError(f"{name} is {getattr(self, name):g}, needed is 0 or more")
+        check_least(self, ReleaseError, {"keep": 0, "min_age": 0})
         for path in (path for path in (self.env_root, self.model_root, *self.protect) if path):
             if not path.startswith("/") or not os.path.normpath(path).strip("/"):
                 raise ReleaseError(f"{path!r} is no absolute path of a directory: give one")

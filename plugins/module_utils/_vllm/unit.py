@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ansible_collections.llmops.vllm.plugins.module_utils import _systemd
-from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._bounds import check_least
+from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError, Unfulfilled
 from ansible_collections.llmops.vllm.plugins.module_utils._systemd import SystemdError, UnitState
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm.leftovers import Leftovers, left_process
 
@@ -55,9 +56,7 @@ class Wish:
     def __post_init__(self) -> None:
         if not _ONE_UNIT.fullmatch(self.name):
             raise UnitError(f"name is {self.name!r}: give one unit, such as vllm@r0.service")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise UnitError(f"{name} is {getattr(self, name):g}, needed is {least:g} or more")
+        check_least(self, UnitError, _LEAST)
 
 
 @dataclass
@@ -80,12 +79,8 @@ class Outcome:
         return {**vars(self), "seconds": round(self.seconds, 1)}
 
 
-class NotDone(LlmopsError):
+class NotDone(Unfulfilled[Outcome]):
     """The unit is not what it is to be and will not become it by itself; ``outcome`` says what was done and seen."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.msg)
-        self.outcome = outcome
 
 
 class Change:
@@ -230,4 +225,5 @@ class Change:
         )
 
     def _not_done(self, reason: str) -> NotDone:
-        return NotDone(self._outcome(f"{self._state.words()}: {reason}", done=False))
+        text = f"{self._state.words()}: {reason}"
+        return NotDone(text, self._outcome(text, done=False))
