@@ -60,16 +60,17 @@ class GateTable:
         for name, gate in self.gates.items():
             terminalreporter.write_line(f"{name:<{width}} {gate.seconds:>8.1f}  {gate.result()}")
         if self.target:
-            pathlib.Path(self.target).write_text(self.markdown())
+            with pathlib.Path(self.target).open("a") as page:
+                page.write(self.markdown())
 
     def markdown(self) -> str:
-        """Return the table as a page for the repository."""
+        """Return the table for a page of the repository."""
         rows = [f"| {name} | {gate.seconds:.1f} | {gate.result()} |" for name, gate in self.gates.items()]
-        return "\n".join(["# Gates", "", "| Gate | Seconds | Result |", "|---|---|---|", *rows, ""])
+        return "\n".join(["| Gate | Seconds | Result |", "|---|---|---|", *rows, "", ""])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--table", metavar="FILE", help="write the table of gates into a Markdown file, too")
+    parser.addoption("--table", metavar="FILE", help="add the table of gates to a Markdown file, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:

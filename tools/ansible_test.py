@@ -7,15 +7,14 @@ the working tree, and tested there. All that it keeps lies below ``.cache/ansibl
 from __future__ import annotations
 
 import ast
-import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+
+from .one_at_a_time import one_at_a_time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cache" / "ansible-test"
@@ -128,15 +127,6 @@ def environment() -> dict[str, str]:
     return env
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Let one run at a time work on the copy."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    with (STATE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def command(verb: str, arguments: list[str]) -> list[str]:
     """Return the command line: versions named, because ansible-test would try what is not usable.
 
@@ -156,7 +146,7 @@ def command(verb: str, arguments: list[str]) -> list[str]:
 
 def run(verb: str, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ansible-test on a fresh copy; with ``capture``, stdout and stderr come back together as ``stdout``."""
-    with alone():
+    with one_at_a_time(STATE):
         copy_working_tree()
         prepare_home()
         words = list(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import re
 import sysconfig
@@ -21,8 +22,9 @@ def _link(folder: pathlib.Path, name: str, target: pathlib.Path) -> None:
     link = folder / "ansible_collections" / pathlib.Path(*name.split("."))
     link.parent.mkdir(parents=True, exist_ok=True)
     if not (link.is_symlink() and link.readlink() == target):
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
+        new = link.with_name(f"{link.name}.{os.getpid()}")  # tests run in several processes
+        new.symlink_to(target)
+        new.replace(link)
 
 
 def collections_path(root: pathlib.Path = ROOT) -> pathlib.Path:

@@ -11,6 +11,8 @@ import pathlib
 import shutil
 import subprocess
 
+from .one_at_a_time import one_at_a_time
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".cache" / "debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -39,13 +41,14 @@ def _tried(package: str, suite: str) -> pathlib.Path | NoPackage:
 
 def _brought(package: str, suite: str) -> pathlib.Path:
     place = PLACE / (suite or "own") / package
-    if not place.is_dir():
-        trial = place.with_name(f"{package}.new")
-        shutil.rmtree(trial, ignore_errors=True)  # of a run that was interrupted
-        (trial / "files").mkdir(parents=True)
-        _fetch(trial, package, suite)
-        (trial / "files").rename(place)
-        shutil.rmtree(trial)
+    with one_at_a_time(place):
+        if not place.is_dir():
+            trial = place.with_name(f"{package}.new")
+            shutil.rmtree(trial, ignore_errors=True)  # of a run that was interrupted
+            (trial / "files").mkdir(parents=True)
+            _fetch(trial, package, suite)
+            (trial / "files").rename(place)
+            shutil.rmtree(trial)
     return place
 
 

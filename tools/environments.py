@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from .one_at_a_time import one_at_a_time
 from .sandbox.layout import ROOT, STATE
 
 # Versions of Python that the environment may have; it is locked for the first.
@@ -35,9 +36,10 @@ def ensure(name: str) -> pathlib.Path:
     python = next(_interpreters(PYTHONS[name]), None)
     # Where there is none, uv fetches one, if it can reach the place where they are published.
     words = [f"requirements/{name}.txt", str(place.relative_to(ROOT)), python or PYTHONS[name][0]]
-    done = subprocess.run(
-        [str(ROOT / "tools" / "bootstrap"), *words], cwd=ROOT, check=False, capture_output=True, text=True
-    )
+    with one_at_a_time(place):
+        done = subprocess.run(
+            [str(ROOT / "tools" / "bootstrap"), *words], cwd=ROOT, check=False, capture_output=True, text=True
+        )
     told = (done.stdout + done.stderr).strip()
     if done.returncode != 0 and python is None:
         wanted = " or ".join(PYTHONS[name])

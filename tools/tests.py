@@ -1,12 +1,14 @@
 """``make test``: everything that CI runs, with pytest as the outermost runner, quick checks first.
 
+Tests and gates run on all cores, a file at a time on each; the scenarios follow, whose hosts need the machine whole.
+
 ``make test-quick`` (``--quick``) is for daily work: less than two minutes on two cores. It leaves out
 
 - what takes five seconds and more, most of it waiting for servers, processes and time limits: ``UNHURRIED``;
 - gates that run a tool over the built archive or all documentation, or in environments of their own: ``gates``;
 - the scenarios on real systemd hosts.
 
-``--table FILE`` writes the table of gates, which a run prints at its end, as a Markdown file.
+``--table FILE`` adds the table of gates, which each of both prints at its end, to a Markdown file.
 """
 
 from __future__ import annotations
@@ -75,20 +77,29 @@ def gates() -> list[str]:
     return [str(path) for path in paths if str(path) != LINT]
 
 
+# Files go to the cores in the order of the command line, whole: what a file makes for its tests is made once.
+ON_ALL_CORES = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
+SCENARIOS = ("tests/scenarios",)
+
+
 def main() -> int:
     """Run pytest; a test that fails stops the run, since what follows is slower and would mostly say the same."""
     parser = argparse.ArgumentParser(prog="python -m tools.tests", description="further arguments go to pytest")
     parser.add_argument("--quick", action="store_true", help="what takes less than two minutes")
     arguments, others = parser.parse_known_args()
     STATE.mkdir(exist_ok=True)
-    words = [*QUICK, *(f"--deselect={path}" for path in UNHURRIED)] if arguments.quick else [*QUICK, *gates()]
-    if not arguments.quick:
-        words.append("tests/scenarios")
-    command = [sys.executable, "-m", "pytest", "--exitfirst", "-p", "no:cacheprovider", *words, *others]
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores: {' '.join(words)}", flush=True)
+    if arguments.quick:
+        parts = [[*ON_ALL_CORES, *QUICK, *(f"--deselect={path}" for path in UNHURRIED)]]
+    else:
+        parts = [[*ON_ALL_CORES, *QUICK, *gates()], [*SCENARIOS]]
     # The hub's own command is tested against the fake hub: it comes with the development environment.
     env = dict(environment.for_ansible(), LLMOPS_TEST_VLLM_ENV=str(ROOT / ".venv"))
-    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    for words in parts:
+        command = [sys.executable, "-m", "pytest", "--exitfirst", "-p", "no:cacheprovider", *words, *others]
+        print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores: {' '.join(words)}", flush=True)
+        if code := subprocess.run(command, cwd=ROOT, env=env, check=False).returncode:
+            return code
+    return 0
 
 
 if __name__ == "__main__":

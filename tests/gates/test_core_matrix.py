@@ -11,6 +11,8 @@ import os
 import pathlib
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -97,26 +99,31 @@ def as_local_hosts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["-i", str(ROOT / "inventories" / "example"), "-i", str(base / "local.yml"), *planned]
 
 
+@pytest.fixture
+def scratch() -> Iterator[pathlib.Path]:
+    """The folder that can be written in; its name is short, since those of sockets below it may have 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder)
+
+
 @pytest.mark.parametrize("version", CORES)
-def test_playbooks_parse(version: str, tmp_path: pathlib.Path) -> None:
+def test_playbooks_parse(version: str, scratch: pathlib.Path) -> None:
     programs = core(version)
     names = [f"llmops.vllm.{name}" for name in PLAYBOOKS]
     example = ["-i", str(ROOT / "inventories" / "example")]
     told = play(
-        [str(programs / "ansible-playbook"), *example, "--syntax-check", *names], environment(programs, tmp_path)
+        [str(programs / "ansible-playbook"), *example, "--syntax-check", *names], environment(programs, scratch)
     )
     assert told.count("playbook: ") == len(PLAYBOOKS)
 
 
 @pytest.mark.parametrize("version", CORES)
 @pytest.mark.parametrize("name", [name for name in PLAYBOOKS if name not in NOT_HERE])
-def test_dry_run(name: str, version: str, as_local_hosts: list[str], tmp_path: pathlib.Path) -> None:
+def test_dry_run(name: str, version: str, as_local_hosts: list[str], scratch: pathlib.Path) -> None:
     programs = core(version)
     refused = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, text=True)
     if refused.returncode != 0:
         pytest.skip(f"no namespace to keep the dry run from writing to this machine: {refused.stderr.strip()}")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     options = OPTIONS.get(name, ["--limit", ",".join(HOSTS)])
     command = [
         str(programs / "ansible-playbook"),
