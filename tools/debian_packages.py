@@ -30,6 +30,15 @@ def unpacked(package: str, suite: str = "") -> pathlib.Path:
     return found
 
 
+def not_installed(*packages: str) -> list[str]:
+    """Return the names of what apt would install here for these packages, in its order; raise NoPackage if it cannot.
+
+    Their dependencies are among them, but for those that this machine has.
+    """
+    told = _run(["apt-get", "--simulate", "--no-install-recommends", "install", *packages], ROOT)
+    return [line.split()[1] for line in told.splitlines() if line.startswith("Inst ")]
+
+
 @functools.cache
 def _tried(package: str, suite: str) -> pathlib.Path | NoPackage:
     """Once a run: what cannot be had costs apt's patience each time."""
