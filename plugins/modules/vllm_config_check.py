@@ -16,7 +16,8 @@ description:
     because a model repository may carry code.
   - Finds unknown, misspelt, removed and abbreviated flags, wrong types and choices, V(null) values, unknown keys that
     are V(false) (which vLLM drops silently), limits above those of the model, heads that the tensor parallel size does
-    not divide, unknown parsers, and a model that is missing or that the service user may not read.
+    not divide, unknown parsers, a model or an adapter (LoRA) that is missing or that the service user may not read,
+    and adapters that vLLM would refuse at the end of a start, such as those of a rank above C(max-lora-rank).
   - Does not find a model that is too large for the GPU memory, nor a port that is in use.
 options:
   env:
@@ -52,7 +53,7 @@ options:
   cache_dir:
     description:
       - Directory in which good results are remembered. Empty means that nothing is remembered.
-      - A result is used again only if environment, settings, variables, model, user, GPU type and driver are the same.
+      - A result is used again only if environment, settings, variables, model, adapters, user, GPU type and driver are the same.
     type: path
   gpu_type:
     description: Name of this host's GPU, part of what a remembered result depends on.

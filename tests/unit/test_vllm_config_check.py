@@ -264,16 +264,46 @@ def model(tmp_path, **files):
 
 
 def test_a_model_that_is_missing_or_incomplete_is_told(tmp_path):
-    assert probe.model_problem(str(model(tmp_path)), "vllm") is None
-    assert probe.model_problem("org/name", "vllm") is None
+    assert probe.weights_problem({"model": str(model(tmp_path))}, "vllm") is None
+    assert probe.weights_problem({"model": "org/name"}, "vllm") is None
     (tmp_path / "empty").mkdir()
     for path, words in (
         (tmp_path / "none", "does not exist"),
         (tmp_path / "empty", "holds no config.json"),
         (tmp_path / "model" / "config.json", "is not a directory"),
     ):
-        assert words in probe.model_problem(str(path), "vllm")["message"]
-    assert "no model is named" in probe.model_problem("", "vllm")["message"]
+        assert words in probe.weights_problem({"model": str(path)}, "vllm")["message"]
+    assert "no model is named" in probe.weights_problem({}, "vllm")["message"]
+
+
+@pytest.mark.parametrize("spelling", ["fr={}", '{{"name": "fr", "path": "{}", "base_model_name": "m"}}'])
+def test_an_adapter_that_is_missing_or_incomplete_is_told(tmp_path, spelling):
+    adapter = tmp_path / "adapter"
+    settings = {"model": str(model(tmp_path)), "lora_modules": ["hub=org/name", spelling.format(adapter)]}
+    missing = probe.weights_problem(settings, "vllm")
+    assert missing["flag"] == "lora-modules" and missing["value"] == f"fr={adapter}"
+    assert f"adapter directory {adapter} does not exist" in missing["message"]
+    adapter.mkdir()
+    assert "holds no adapter_config.json" in probe.weights_problem(settings, "vllm")["message"]
+    (adapter / "adapter_config.json").write_text("{}")
+    assert probe.weights_problem(settings, "vllm") is None
+
+
+def test_an_adapter_without_lora_is_told():
+    (found,) = probe.adapter_errors({"lora-modules": "fr=/srv/fr"}, None)
+    assert (found["value"], found["mend"]) == ("fr=/srv/fr", "write enable-lora: true")
+
+
+@pytest.mark.parametrize(
+    ("said", "mend"),
+    [
+        ("LoRA rank 64 is greater than max_lora_rank 16.", "set max-lora-rank to 64, or to the next of"),
+        ("vLLM does not yet support DoRA.", "convert the adapter to a plain LoRA"),
+        ("Missing required configuration fields: {'r'}", "complete the adapter's adapter_config.json"),
+    ],
+)
+def test_what_vllm_says_of_an_adapter_has_a_mend(said, mend):
+    assert mend in probe.mend_for(said)
 
 
 # --- the process around it, with a Python that is no vLLM
@@ -327,15 +357,21 @@ def test_a_good_result_is_remembered_and_costs_nothing_the_second_time(run_modul
     assert second["results"][0]["cached"] and second["results"][0]["effective"] == {"max_model_len": 1024}
 
 
-@pytest.mark.parametrize("what", ["settings", "model", "gpu_type", "driver", "env", "variables", "user"])
+@pytest.mark.parametrize("what", ["settings", "model", "adapter", "gpu_type", "driver", "env", "variables", "user"])
 def test_whatever_could_change_the_verdict_asks_anew(run_module, env, tmp_path, what):
-    args = {"env": env(GOOD), "configs": [one(tmp_path)], "cache_dir": str(tmp_path / "cache")}
+    adapter = tmp_path / "adapter" / "adapter_config.json"
+    adapter.parent.mkdir()
+    adapter.write_text("{}")
+    configs = [one(tmp_path, **{"lora-modules": [f"fr={adapter.parent}"]})]
+    args = {"env": env(GOOD), "configs": configs, "cache_dir": str(tmp_path / "cache")}
     (env.path / ".llmops-complete").write_text("digest-1")
     run_module("vllm_config_check", args)
     if what == "settings":
         args["configs"] = [one(tmp_path, port=8001)]
     elif what == "model":
         (tmp_path / "model" / "config.json").write_text('{"a": 1}')
+    elif what == "adapter":
+        adapter.write_text('{"r": 8}')
     elif what == "env":
         (env.path / ".llmops-complete").write_text("digest-2")
     elif what == "variables":
@@ -412,11 +448,12 @@ def test_check_mode_on_a_bare_host_says_not_checked_and_never_ok(run_module, tmp
 
 
 def test_check_mode_without_the_model_says_not_checked_and_writes_nothing(run_module, env, tmp_path):
-    configs = [one(tmp_path), {"name": "r1", "settings": {"model": "/srv/none"}}]
+    without = {"r1": {"model": "/srv/none"}, "r2": {**one(tmp_path)["settings"], "lora-modules": ["fr=/srv/none"]}}
+    configs = [one(tmp_path), *({"name": name, "settings": settings} for name, settings in without.items())]
     args = {"env": env(GOOD), "configs": configs, "cache_dir": str(tmp_path / "cache")}
     result = run_module("vllm_config_check", args, check=True)
-    assert [(r["ok"], r["checked"]) for r in result["results"]] == [(True, True), (False, False)]
-    assert not result["ok"] and "the model of r1 is not on this host yet" in result["msg"]
+    assert [(r["ok"], r["checked"]) for r in result["results"]] == [(True, True), (False, False), (False, False)]
+    assert not result["ok"] and "not all weights of r1, r2 are on this host yet" in result["msg"]
     assert not (tmp_path / "cache").exists()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import SERVERS, Client, ansible, host
 
+ADAPTER = "/opt/adapter-of-rank-64"
 # case: (settings, words that the operator reads)
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown flag": ({"no-such-flag": 5}, ["no-such-flag"]),
@@ -20,6 +21,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "context longer than the model's": ({"max-model-len": 1000000}, ["1000000", "4096"]),
     "tensor parallel that does not divide the heads": ({"tensor-parallel-size": 3}, ["tensor-parallel-size", "3"]),
     "model directory missing": ({"model": "/srv/llm-models/none/x"}, ["/srv/llm-models/none/x"]),
+    "adapter of a higher rank": (
+        {"enable-lora": True, "lora-modules": [f"fr={ADAPTER}"]},
+        ["LoRA rank 64", "set max-lora-rank to 64"],
+    ),
+    "adapter without LoRA": ({"lora-modules": [f"fr={ADAPTER}"]}, ["write enable-lora: true"]),
+    "adapter directory missing": (
+        {"enable-lora": True, "lora-modules": ["fr=/srv/llm-models/fr/1"]},
+        ["adapter directory /srv/llm-models/fr/1"],
+    ),
 }
 
 
@@ -34,6 +44,8 @@ def serving() -> tuple[str, str]:
 def verdicts() -> dict[str, dict[str, Any]]:
     """All cases in one call: one import of vLLM judges them all."""
     server = host(SERVERS[0])
+    config = json.dumps({"peft_type": "LORA", "r": 64, "lora_alpha": 64, "target_modules": ["q_proj"]})
+    server.check_output(f"mkdir -p {ADAPTER} && echo '{config}' > {ADAPTER}/adapter_config.json")
     good = {"model": server.check_output("readlink -f /etc/vllm/r0/current/model"), "max-model-len": 1024}
     configs = [{"name": "good", "settings": good}]
     configs += [{"name": name, "settings": {**good, **settings}} for name, (settings, _unused) in BAD.items()]

@@ -44,6 +44,11 @@ class Config:
         """The model directory or id that the settings name."""
         return str(self.settings.get("model") or "")
 
+    @property
+    def weights(self) -> list[str]:
+        """Directories, or ids, of the model and of the adapters."""
+        return [self.model, *(path for _name, path in probe.adapters_of(self.settings))]
+
 
 def from_args(entry: Mapping[str, Any]) -> Config:
     """A configuration as the module's parameter holds it; environment values become text."""
@@ -94,7 +99,7 @@ def environment_identity(env: str) -> str:
     return f"{env}:" + ",".join(seen)
 
 
-def model_identity(model: str) -> list[Any]:
+def weights_identity(model: str) -> list[Any]:
     """Name, size and time of the small files that the engine configuration reads."""
     if not model.startswith("/"):
         return [model]
@@ -114,7 +119,7 @@ def digest(config: Config, *, env: str, user: str, gpu_type: str, driver: str) -
         "spellings": sorted(config.settings),
         "settings": settings,
         "variables": dict(config.environment),
-        "model": model_identity(config.model),
+        "weights": [weights_identity(path) for path in config.weights],
         "user": user,
         "gpu_type": gpu_type,
         "driver": driver,
@@ -359,7 +364,7 @@ def check(
     keys: dict[str, str] = {}
     waiting = []
     for config in configs:
-        if check_mode and config.model.startswith("/") and not Path(config.model).exists():
+        if check_mode and any(path.startswith("/") and not Path(path).exists() for path in config.weights):
             results[config.name] = blank(config, checked=False)
             continue
         keys[config.name] = digest(config, env=env, user=user, gpu_type=gpu_type, driver=driver)
@@ -383,5 +388,5 @@ def _message(outcome: Outcome) -> str:
     lines = [line for result in outcome.results if result["checked"] for line in sentence(result)]
     missing = [result["name"] for result in outcome.results if not result["checked"]]
     if missing:
-        lines.append(f"not checked: the model of {', '.join(missing)} is not on this host yet")
+        lines.append(f"not checked: not all weights of {', '.join(missing)} are on this host yet")
     return "\n".join(lines) if lines else f"{len(outcome.results)} configurations are good"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
+import fnmatch
 import importlib
 import json
 import os
@@ -44,6 +45,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "FlexibleArgumentParser": ("vllm.utils.argparse_utils", "vllm.utils"),
     "AsyncEngineArgs": ("vllm.engine.arg_utils",),
     "UsageContext": ("vllm.usage.usage_lib",),
+    "PEFTHelper": ("vllm.lora.peft_helper",),
 }
 
 # The first pattern found in vLLM's message gives the mend; \1 is its first group.
@@ -80,6 +82,15 @@ MENDS: tuple[tuple[str, str], ...] = (
         r"(?:cached snapshot folder|offline mode|LocalEntryNotFound)",
         "stage the model on this host and name its directory",
     ),
+    (
+        r"LoRA rank (\d+) is greater than max_lora_rank",
+        r"set max-lora-rank to \1, or to the next of 8, 16, 32, 64, 128, 256, 320, 512",
+    ),
+    (
+        r"modules_to_save|DoRA|[Ll]o[Rr][Aa][_ ]bias|Adapter bias|init_lora_weights|aLoRA|layer_replication|QALoRA",
+        "convert the adapter to a plain LoRA, or merge it into the model and serve that",
+    ),
+    (r"Missing required configuration fields", "complete the adapter's adapter_config.json"),
     (r"world size|[Nn]ot enough (?:GPUs|devices)", "lower tensor-parallel-size, or give the replica more GPUs"),
 )
 
@@ -310,31 +321,56 @@ def finding(raw: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return error(flag, settings.get(flag), message, mend_for(re.sub(r"\s+", " ", raw), settings.get(flag)))
 
 
-def model_problem(path: str, user: str) -> dict[str, Any] | None:
-    """What keeps the user who runs this from reading a model directory; None when nothing does."""
+def weights_problem(settings: Mapping[str, Any], user: str) -> dict[str, Any] | None:
+    """What keeps the user who runs this from reading the model, or an adapter; None when nothing does."""
+    path = str(settings.get("model") or "")
     if not path:
         return error("model", None, "no model is named", "set model to the directory of the staged weights")
+    problem = _directory_problem("model", path, path, user, ("config.json", "params.json", "*.gguf"))
+    for name, place in adapters_of(settings):
+        problem = problem or _directory_problem("adapter", f"{name}={place}", place, user, ("adapter_config.json",))
+    return problem
+
+
+def adapters_of(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and path of each adapter of ``lora-modules``, in both spellings of vLLM: ``name=path``, and JSON."""
+    written = next((value for key, value in settings.items() if flag_name(key) == "lora-modules"), None) or []
+    found = []
+    for entry in written if isinstance(written, list) else [written]:
+        name, _equals, path = str(entry).partition("=")
+        if name.startswith("{"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # vLLM's parser says what is wrong with it
+                told = json.loads(entry)
+                found.append((str(told["name"]), str(told["path"])))
+        else:
+            found.append((name, path))
+    return found
+
+
+def _directory_problem(what: str, value: str, path: str, user: str, wanted: Sequence[str]) -> dict[str, Any] | None:
+    """What keeps the user from reading the directory of a ``what``, which must hold one of the ``wanted`` files."""
     if not path.startswith("/"):
         return None
+    flag = "model" if what == "model" else "lora-modules"
     mend = "stage it with the role llm_model, or correct the path"
     directory = Path(path)
     try:
         names = sorted(entry.name for entry in directory.iterdir())
     except FileNotFoundError:
-        return error("model", path, f"model directory {path} does not exist", mend)
+        return error(flag, value, f"{what} directory {path} does not exist", mend)
     except NotADirectoryError:
-        return error("model", path, f"{path} is not a directory", "name the directory that holds config.json")
+        return error(flag, value, f"{path} is not a directory", f"name the directory that holds {wanted[0]}")
     except PermissionError:
-        text = f"user {user} may not read the model directory {path}{_blocked_at(directory)}"
-        return error("model", path, text, "give the service user read access to every directory of the path")
-    if "config.json" not in names and "params.json" not in names and not any(n.endswith(".gguf") for n in names):
-        return error("model", path, f"model directory {path} holds no config.json", mend)
+        text = f"user {user} may not read the {what} directory {path}{_blocked_at(directory)}"
+        return error(flag, value, text, "give the service user read access to every directory of the path")
+    if not any(fnmatch.filter(names, pattern) for pattern in wanted):
+        return error(flag, value, f"{what} directory {path} holds no {wanted[0]}", mend)
     for name in names:
         file = directory / name
         if file.is_file() and not os.access(file, os.R_OK):
             mode = stat.S_IMODE(file.stat().st_mode)
             text = f"user {user} may not read {file} (mode {mode:04o})"
-            return error("model", path, text, "make the files of the model readable, mode 0644")
+            return error(flag, value, text, f"make the files of the {what} readable, mode 0644")
     return None
 
 
@@ -420,7 +456,25 @@ class Judge:
             config = config.create_engine_config(usage_context=find("UsageContext").OPENAI_API_SERVER)
         except (Exception, SystemExit) as problem:
             return [finding(text_of(problem), rest)], {}
-        return [], effective(config, args)
+        errors = adapter_errors(rest, getattr(config, "lora_config", None))
+        return errors, {} if errors else effective(config, args)
+
+
+def adapter_errors(settings: Mapping[str, Any], config: Any) -> list[dict[str, Any]]:
+    """Findings about adapters, as vLLM's worker would raise them: at the end of a start, when the model is loaded."""
+    errors = []
+    for name, path in adapters_of(settings):
+        value = f"{name}={path}"
+        if config is None:
+            text = "lora-modules names an adapter, and enable-lora is not set"
+            errors.append(error("lora-modules", value, text, "write enable-lora: true"))
+        elif path.startswith("/"):
+            try:
+                find("PEFTHelper").from_local_dir(path, None).validate_legal(config)
+            except Exception as problem:  # noqa: BLE001 - whatever vLLM says of it
+                text = text_of(problem)
+                errors.append(error("lora-modules", value, shorten(text), mend_for(text)))
+    return errors
 
 
 def text_of(problem: BaseException) -> str:
@@ -493,7 +547,7 @@ def main(request_text: str) -> int:
 
     waiting = []
     for config in request["configs"]:
-        problem = model_problem(str(config["settings"].get("model") or ""), request["user"])
+        problem = weights_problem(config["settings"], request["user"])
         if problem:
             say(name=config["name"], errors=[problem], effective={})
         else:
