@@ -2,8 +2,8 @@
 
 The answers are nonsense, but they are real: weights of a fixed random seed, loaded and multiplied by vLLM as any other.
 Revisions ``a`` and ``b`` answer differently to the same greedy prompt. The variant ``slow`` is only a larger
-``config.json``, to be served with ``load-format: dummy``: it takes seconds where the tiny one takes milliseconds.
-The same arguments give the same bytes.
+``config.json``, to be served with ``load-format: dummy``: it takes seconds where the tiny one takes milliseconds. An
+adapter (LoRA) makes both revisions answer otherwise. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -102,6 +102,11 @@ def _bfloat16(values: list[float]) -> bytes:
     return bytes(halves)
 
 
+def _matrix(dice: random.Random, rows: int, columns: int, scale: float = 1) -> tuple[list[int], bytes]:
+    spread = scale / math.sqrt(columns)
+    return [rows, columns], _bfloat16([dice.gauss(0, spread) for _turn in range(rows * columns)])
+
+
 def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
     """Return tensor name -> (shape, data), random but fixed by the variant's name."""
     dice = random.Random(f"llmops.vllm tiny {variant}")
@@ -110,8 +115,7 @@ def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
     keys = shape["head_dim"] * shape["num_key_value_heads"]
 
     def matrix(rows: int, columns: int, scale: float = 1) -> tuple[list[int], bytes]:
-        spread = scale / math.sqrt(columns)
-        return [rows, columns], _bfloat16([dice.gauss(0, spread) for _turn in range(rows * columns)])
+        return _matrix(dice, rows, columns, scale)
 
     def ones() -> tuple[list[int], bytes]:
         return [hidden], _bfloat16([1.0] * hidden)
@@ -175,6 +179,25 @@ def write(directory: str | pathlib.Path, variant: str, *, layers: int | None = N
         (target / name).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if variant != "slow":
         (target / "model.safetensors").write_bytes(_safetensors(_weights(variant)))
+    for path in target.iterdir():
+        path.chmod(0o644)
+    return target
+
+
+def write_adapter(directory: str | pathlib.Path, rank: int = 8) -> pathlib.Path:
+    """Write an adapter (LoRA) of that rank for the tiny revisions into a new directory and return its path."""
+    target = pathlib.Path(directory)
+    target.mkdir(parents=True)
+    dice, shape = random.Random(f"llmops.vllm adapter {rank}"), config("a")
+    hidden = shape["hidden_size"]
+    tensors = {}
+    for layer in range(shape["num_hidden_layers"]):
+        name = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
+        tensors[f"{name}.lora_A.weight"] = _matrix(dice, rank, hidden)
+        tensors[f"{name}.lora_B.weight"] = _matrix(dice, hidden, rank, scale=4)  # enough to be heard in every answer
+    told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank, "target_modules": ["o_proj"]}
+    (target / "adapter_config.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (target / "adapter_model.safetensors").write_bytes(_safetensors(tensors))
     for path in target.iterdir():
         path.chmod(0o644)
     return target

@@ -53,7 +53,8 @@ options:
   cache_dir:
     description:
       - Directory in which good results are remembered. Empty means that nothing is remembered.
-      - A result is used again only if environment, settings, variables, model, adapters, user, GPU type and driver are the same.
+      - A result is used again only if environment, settings, variables, model, adapters, user, GPU type and driver are
+        the same.
     type: path
   gpu_type:
     description: Name of this host's GPU, part of what a remembered result depends on.

@@ -16,7 +16,7 @@ from . import fleet
 from .fleet import CLIENT, await_that, sh
 
 SERVICE = f"https://{VIRTUAL_ADDRESS}/v1"
-_CA = "/opt/sandbox/pki/ca.crt"
+CA = "/opt/sandbox/pki/ca.crt"
 _numbers = itertools.count(1)
 
 
@@ -58,7 +58,7 @@ def start(
     place, key = f"/root/traffic-{next(_numbers)}", f"/root/{client}.key"
     sh(CLIENT, f"umask 077; cat > {key}; rm -f {place}.*", given=fleet.key(client))
     words = ["python3", "-m", module, *(word for url in urls for word in ("--url", url)), "--key-file", key]
-    words += ["--model", MODEL_NAME, "--ca", _CA, "--out", f"{place}.json"]
+    words += ["--model", MODEL_NAME, "--ca", CA, "--out", f"{place}.json"]
     words += ["--requests-out", f"{place}.rows"] if module == "tests.load" else []
     run = f"ulimit -n 65536; cd /opt; {shlex.join([*words, *options])} & echo $! > {place}.pid; wait $!"
     sh(CLIENT, f"( ( {run}; echo $? > {place}.status ) > {place}.log 2>&1 & )")

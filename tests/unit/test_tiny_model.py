@@ -24,6 +24,12 @@ def test_same_bytes_every_time(tmp_path: pathlib.Path, variant: str) -> None:
     assert content(tiny_model.write(tmp_path / "1", variant)) == content(tiny_model.write(tmp_path / "2", variant))
 
 
+def test_an_adapter_has_the_same_bytes_every_time_and_its_rank(tmp_path: pathlib.Path) -> None:
+    one, two = (content(tiny_model.write_adapter(tmp_path / name, rank=4)) for name in "12")
+    assert one == two
+    assert json.loads(one["adapter_config.json"])["r"] == 4
+
+
 def test_revisions_differ_in_weights_only(tmp_path: pathlib.Path) -> None:
     a, b = (content(tiny_model.write(tmp_path / variant, variant)) for variant in "ab")
     assert [name for name in a if a[name] != b[name]] == ["model.safetensors"]

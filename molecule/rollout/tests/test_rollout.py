@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
 import pytest
 
 from tests.traffic import rollout, seen
-from tests.traffic.fleet import REAL
-from tests.traffic.load import under_load
-from tools.sandbox.layout import MODELS
+from tests.traffic.fleet import CLIENT, REAL, key, sh
+from tests.traffic.load import CA, SERVICE, under_load
+from tools import tiny_model
+from tools.sandbox.layout import MODEL_NAME, MODELS
 
 LOAD = ("--rate", "2", "--tokens", "4-24", "--words", "5-20", "--timeout", "180")
 # two cores carry three engines and the load: a canary that has both to itself for a while is no measure of latency
@@ -113,3 +115,31 @@ def test_a_reboot_of_a_host() -> None:
     assert done.outcomes() == {"gpu3": "done"}
     assert {one for one, process in rollout.processes(REAL).items() if process != before[one]} == {"gpu3/r0"}
     assert rollout.releases(REAL) == releases
+
+
+def said(model: str) -> str:
+    """What a client of the service gets for this name of a model; the same each time."""
+    body = {"model": model, "prompt": "Who are you?", "max_tokens": 24, "temperature": 0}
+    command = f"curl -sf --cacert {CA} -H 'Content-Type: application/json' -H @- -d '{json.dumps(body)}'"
+    told = json.loads(sh(CLIENT, f"{command} {SERVICE}/completions", given=f"Authorization: Bearer {key()}\n"))
+    return str(told["choices"][0]["text"])
+
+
+def test_an_adapter_is_served_beside_its_model_under_its_own_name(tmp_path: pathlib.Path) -> None:
+    plain = said(MODEL_NAME)
+    source = tiny_model.write_adapter(tmp_path / "adapter")
+    adapter = {"name": "pirate", "source": f"controller://{source}", "revision": "1"}
+    done = under_load_play({**NEW_MODEL, "llmops_adapters": [adapter]})
+    assert set(done.outcomes().values()) == {"done"}
+    assert said(MODEL_NAME) == plain
+    assert said("pirate") != plain
+
+
+def test_an_adapter_that_vllm_would_refuse_is_told_before_the_first_drain(tmp_path: pathlib.Path) -> None:
+    before = rollout.processes(REAL)
+    source = tiny_model.write_adapter(tmp_path / "adapter", rank=64)
+    adapter = {"name": "pirate", "source": f"controller://{source}", "revision": "2"}
+    refused = rollout.play(REAL, {**GATES, **NEW_MODEL, "llmops_adapters": [adapter]}, expected=2)
+    assert "LoRA rank 64 is greater than max_lora_rank 16" in refused.printed
+    assert "set max-lora-rank to 64" in refused.printed
+    assert rollout.processes(REAL) == before
