@@ -47,6 +47,13 @@ def bare_names(condition: str) -> list[str]:
     return found
 
 
+def test_monitoring_brings_into_force_what_it_wrote_before_a_step_failed() -> None:
+    """The next run finds those files unchanged, and would tell no service of them."""
+    plays = tree.load(tree.ROOT / "playbooks" / "monitoring.yml")
+    writing = [play for play in plays if not play["name"].partition(") ")[2].startswith("Check")]
+    assert [play.get("force_handlers") for play in writing] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("condition", "bare"), [("a", ["a"]), ("not a and (b or c | bool)", ["a", "b"]), ("a == 1", [])]
 )

@@ -93,6 +93,10 @@ def test_native_histograms_of_a_new_prometheus_have_no_problem(method):
         ({"secret_files": {"llm-x": "y"}}, ["secret_files.llm-x is no name"]),
         ({"secret_files": {"x": ""}}, ["secret_files.x is empty"]),
         ({"scrape_configs": [{"job_name": "vllm"}]}, ["scrape_configs[vllm]", "a job of the role"]),
+        (
+            {"scrape_configs": [{"job_name": "db", "basic_auth": {"username": "u", "password": "sesame"}}]},
+            ["scrape_configs[db]", "holds a secret in password", "password_file"],
+        ),
     ],
 )
 def test_messages_name_variable_value_and_mend(changes, words):
@@ -104,6 +108,7 @@ def test_messages_name_variable_value_and_mend(changes, words):
 def test_no_message_holds_a_secret():
     secrets = {
         "remote_write": [{"url": "u", "basic_auth": {"password": "sesame"}}],
+        "scrape_configs": [{"job_name": "db", "authorization": {"credentials": "sesame"}}],
         "secret_files": {"llm-a": "sesame"},
     }
     users = [{"name": "a", "password": "sesame"}, {"name": "b", "hash": "sesame"}]

@@ -206,17 +206,23 @@ def _pass_through(settings: Mapping[str, Any]) -> Iterator[Problem]:
         where = f"remote_write[{entry.get('name') or entry.get('url') or '?'}]"
         if not entry.get("url"):
             yield _problem(where, "", "has no url: give the address that takes the samples")
-        for key in sorted(_secrets_inside(entry)):
-            text = (
-                f"holds a secret in {key}, which prometheus.yml would show: put it into {ROLE}_secret_files and name "
-                f"that file in {key}_file (/etc/prometheus/secrets/NAME)"
-            )
-            yield _problem(where, "", text)
+        yield from _shown_secrets(where, entry)
     for entry in settings["scrape_configs"]:
         job = entry.get("job_name")
+        where = f"scrape_configs[{job or '?'}]"
         if not job or job in JOBS:
             told = f"is named {job!r}, a job of the role" if job else "has no job_name"
-            yield _problem(f"scrape_configs[{job or '?'}]", job, f"{told}: give a name of its own")
+            yield _problem(where, job, f"{told}: give a name of its own")
+        yield from _shown_secrets(where, entry)
+
+
+def _shown_secrets(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in sorted(_secrets_inside(entry)):
+        text = (
+            f"holds a secret in {key}, which prometheus.yml would show: put it into {ROLE}_secret_files and name "
+            f"that file in {key}_file (/etc/prometheus/secrets/NAME)"
+        )
+        yield _problem(where, "", text)
 
 
 def _secrets_inside(value: Any) -> set[str]:
