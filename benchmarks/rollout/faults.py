@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.results import Row
 from benchmarks.rollout.update import another
@@ -50,31 +52,44 @@ def broken(setting: Setting) -> list[Row]:
     return found
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What came of a controller that was killed: who was left drained, and the run after it."""
+
+    left: list[str]
+    green: bool
+    rows: list[dict[str, Any]]
+
+
 def killed(setting: Setting) -> list[Row]:
     """SIGKILL to the controller at random moments; the next run finishes what it began."""
-    turns = (2 if setting.short else 20) if setting.fleet.fake else 3
+    wanted = (2 if setting.short else 20) if setting.fleet.fake else 3
+    dice, turns = random.Random(1), []
+    for number in range(1, wanted + 1):
+        moment = dice.uniform(0, 75 if setting.fleet.fake else 240)
+        turn = _turn(setting, moment)
+        turns.append(turn)
+        told = f"killed {moment:.0f} s after the first drain, left {turn.left}; next run green: {turn.green}; "
+        say(f"turn {number}: {told}{len(seen.bad(turn.rows))} failed of {len(turn.rows)}")
+    rows = [row for turn in turns for row in turn.rows]
+    bad, green = len(seen.bad(rows)), sum(turn.green for turn in turns)
+    text = f"{bad} failed of {len(rows)}; the next run was green {green} times of {wanted}; somebody was left "
+    text += f"drained {sum(bool(turn.left) for turn in turns)} times"
+    bound = f"0 failed, green {wanted} times of {wanted}"
+    return [Row("controller killed at random moments", text, bound, not bad and green == wanted)]
+
+
+def _turn(setting: Setting, moment: float) -> _Turn:
     # of the fakes the pool of three, whose client is another one: a turn lasts as long as all of them take
     pool, client = ({"llmops_rollout_pools": ["short-fake"]}, "demo") if setting.fleet.fake else ({}, "load")
-    dice, red, left, bad, requests = random.Random(1), 0, 0, 0, 0
-    for turn in range(turns):
-        variables = {**_QUICK, **another(setting), **pool}
-        moment = dice.uniform(0, 75 if setting.fleet.fake else 240)
-        with under_load(*_load(setting), client=client) as loads:
-            with rollout.running(setting.fleet, variables) as run:
-                # real engines, which serve meanwhile, let the check of a candidate take minutes
-                await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 900)
-                time.sleep(moment)
-                run.kill()
-            drained = rollout.drained(holder())
-            left += bool(drained)
-            done = rollout.play(setting.fleet, variables, expected=None)
-            good = bool(done.record.get("outcome", "nothing") in ("done", "nothing"))
-            red += not good
-        await_healthy(setting.fleet, 180)
-        bad += len(seen.bad(loads[0].rows))
-        requests += len(loads[0].rows)
-        say(f"turn {turn + 1}: killed {moment:.0f} s after the first drain, left {drained}; next run green: {good}")
-    text = f"{bad} failed of {requests}; the next run was green {turns - red} times of {turns}; somebody was left "
-    text += f"drained {left} times"
-    bound = f"0 failed, green {turns} times of {turns}"
-    return [Row("controller killed at random moments", text, bound, not bad and not red)]
+    variables = {**_QUICK, **another(setting), **pool}
+    with under_load(*_load(setting), client=client) as loads:
+        with rollout.running(setting.fleet, variables) as run:
+            # real engines, which serve meanwhile, let the check of a candidate take minutes
+            await_that(lambda: rollout.drained(holder()), "the rollout has drained somebody", 900)
+            time.sleep(moment)
+            run.kill()
+        left = rollout.drained(holder())
+        done = rollout.play(setting.fleet, variables, expected=None)
+    await_healthy(setting.fleet, 180)
+    return _Turn(left, done.record.get("outcome", "nothing") in ("done", "nothing"), loads[0].rows)

@@ -47,6 +47,8 @@ options:
     description:
       - Replicas of the same pool that still have the old release. One that does not answer, or is started anew, is left
         out from then on, and RV(notes) says so.
+      - Without any, and without O(record), the new ones are watched to the end of O(soak) all the same, and the verdict
+        is V(not_enough_traffic) unless one of them dies.
     type: list
     elements: dict
     default: []

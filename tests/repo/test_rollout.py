@@ -113,6 +113,34 @@ def test_golden_prompts_that_do_not_parse_are_refused_before_any_host_is_asked(f
     assert "(2/7)" not in ended.out
 
 
+def test_gates_of_one_pool_alone_are_looked_at_like_those_of_all(fleet: Fleet) -> None:
+    golden = fleet.base / "golden.yml"
+    golden.write_text("- {name: capital, prompt: x, expect: {contans: Paris}}\n")
+    fleet.servers["gpu3"]["llmops_rollout_golden"] = str(golden)
+    ended = play(fleet, "restart")
+    assert ended.rc != 0
+    assert "contans" in ended.out
+    assert "(2/7)" not in ended.out
+
+
+@pytest.mark.parametrize(
+    "shadow", [{"mix": [{"prompt_tokens": 50, "output_tokens": 20}]}, {"access_log": "/var/log/nginx/other.log"}]
+)
+def test_lengths_for_the_shadow_may_be_given_or_come_from_another_log(fleet: Fleet, shadow: dict[str, object]) -> None:
+    ended = play(fleet, "restart", "--check", llmops_rollout_shadow=shadow)
+    assert ended.rc == 0, ended.out
+
+
+def test_a_lease_is_taken_over_when_its_run_is_said_to_be_dead(fleet: Fleet) -> None:
+    holder = "rollout 20260101T000000Z-1 bob@ops2 00000000.1.1"
+    fleet.agents["lb2"].store.take_lease("chat", holder, 120)
+    refused = play(fleet, "restart", llmops_rollout_min_healthy=1)
+    assert "-e llmops_rollout_takeover=" in " ".join(refused.out.split())
+    ended = play(fleet, "restart", "--check", llmops_rollout_min_healthy=1, llmops_rollout_takeover=holder)
+    assert ended.rc == 0, ended.out
+    assert "would be taken over" in ended.out or "batch 1" in ended.out
+
+
 def test_a_pool_that_somebody_else_holds_is_refused(fleet: Fleet) -> None:
     fleet.agents["lb2"].store.take_lease("chat", "rollout 20260101T000000Z-1 bob@ops2 00000000.1.1", 120)
     ended = play(fleet, "restart", llmops_rollout_min_healthy=1)

@@ -131,7 +131,7 @@ def leases() -> dict[str, Any]:
 
 _HEADER = re.compile(r"^TASK \[([^\]]*)\]")
 # waits, and what takes as long as the replica takes: not the rollout's own part
-_WAITS = ("Wait |", "Lease |", "Change | Stop", "Change | Start", "Ready |", "Shadow |", "Burn in |", "Watch |")
+_WAITS = ("Wait |", "Lease |", "Stop |", "Change | Start", "Ready |", "Shadow |", "Burn in |", "Watch |")
 
 
 def remote_tasks(printed: str, entry: str) -> int:

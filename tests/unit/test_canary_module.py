@@ -169,7 +169,7 @@ def test_check_mode_never_fails_for_what_does_not_answer(run_module, fakes, key)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"new": []}, "new, and old or record, are needed"),
+        ({"new": []}, "new names no replica"),
         ({"timeout": 5, "soak": 60}, "timeout is 5, needed is 60 or more"),
         ({"record": {"version": 1}}, "record is not what state=recorded returned"),
         ({"api_key": "not-accepted-0123456789"}, "does not accept the key in api_key"),

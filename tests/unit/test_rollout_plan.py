@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -206,7 +207,9 @@ def test_what_was_switched_and_not_proven_is_proven_before_others_follow() -> No
     assert first["canary"]
     member = first["members"][0]
     assert (member["switch"], member["restart"], member["target"]["release"]) == (False, False, "new")
-    assert member["back"]["release"] == "old"
+    # when it fails now, it goes back
+    assert (member["unproven"], member["back"]["release"]) == (True, "old")
+    assert not found["entries"][1]["members"][0]["unproven"]
     assert [one["id"] for one in first["old"]] == ["gpu2/r0", "gpu3/r0"]
 
 
@@ -241,6 +244,35 @@ def test_a_bad_release_is_refused_for_the_whole_pool_until_it_is_to_be_retried()
     assert batches(fleet.plan(retry="true")) == [["1"], ["2"], ["3"], ["4"], ["5"]]
 
 
+def drained_by_bob(fleet: Fleet) -> Fleet:
+    return fleet.drained(2, "bob, drain.yml")
+
+
+def not_named(fleet: Fleet) -> Fleet:
+    return fleet
+
+
+@pytest.mark.parametrize(
+    ("change", "options"), [(drained_by_bob, {"min_healthy": 1}), (not_named, {"replicas": ["gpu1", "gpu3"]})]
+)
+def test_what_failed_on_a_replica_that_takes_no_part_is_not_tried_on_another(
+    change: Callable[[Fleet], Fleet], options: dict[str, Any]
+) -> None:
+    fleet = change(Fleet(chat=3).pending())
+    fleet.facts["gpu2/r0"]["releases"]["pending"]["bad"] = "ready: it exited"
+    found = fleet.plan(**options)
+    assert found["entries"] == []
+    assert "pool chat: gpu2/r0: update to new: it is marked bad" in found["refused"][0]
+    assert batches(fleet.plan(retry=True, **options)) == [["1"], ["3"]]
+
+
+def test_a_mark_in_a_pool_of_which_nobody_is_meant_refuses_nobody() -> None:
+    fleet = Fleet(chat=2, short=2).pending()
+    fleet.facts["gpu1/r0"]["releases"]["pending"]["bad"] = "ready: it exited"
+    found = fleet.plan(pools=["short"])
+    assert (batches(found), found["refused"]) == ([["3"], ["4"]], [])
+
+
 def test_a_release_that_is_not_whole_is_refused_also_when_it_is_to_be_retried() -> None:
     found = Fleet(chat=2).pending(problem="its weights are gone").plan(retry=True)
     assert found["entries"] == []
@@ -261,6 +293,16 @@ def test_rollback_takes_those_that_the_rollout_reached() -> None:
     assert [entry["members"][0]["target"]["release"] for entry in found["entries"]] == ["old", "old"]
     assert found["entries"][0]["members"][0]["back"]["release"] == "new"
     assert not any(entry["canary"] for entry in found["entries"])
+
+
+def test_rollback_of_replicas_with_a_newer_release_staged_wants_their_names() -> None:
+    """A site run staged another release since: nobody can tell from it whom the last rollout reached."""
+    fleet = Fleet(chat=2).switched(1).switched(2).pending()
+    found = fleet.plan("rollback")
+    assert found["entries"] == []
+    assert "-e llmops_rollout_replicas=gpu1/r0,gpu2/r0" in found["refused"][0]
+    for named in (["gpu1/r0", "gpu2/r0"], ["gpu1", "gpu2"], ["chat"]):
+        assert batches(fleet.plan("rollback", replicas=named)) == [["1"], ["2"]]
 
 
 def test_rollback_without_a_previous_release_is_refused() -> None:
@@ -307,6 +349,11 @@ def test_reboot_takes_a_host_with_all_its_replicas_one_host_at_a_time() -> None:
     assert first["pools"] == ["chat", "short"]
 
 
+def test_a_host_that_a_run_left_is_rebooted_first() -> None:
+    found = reboot(two_pools_on_each_host().drained(3, BY_ROLLOUT))
+    assert [entry["id"] for entry in found["entries"]] == ["gpu3/*", "gpu1/*", "gpu2/*"]
+
+
 def test_reboot_is_refused_where_a_host_carries_more_of_a_pool_than_it_can_spare() -> None:
     fleet = two_pools_on_each_host()
     for one in fleet.replicas:
@@ -325,3 +372,12 @@ def test_a_batch_is_not_drained_when_its_pool_has_lost_another_since_the_plan(ou
     status = {"replicas": list(fleet.out(*out).rows.values())}
     found = below([status], entry, {})
     assert found.startswith(words) if words else found == ""
+
+
+def test_a_batch_that_somebody_drained_since_the_plan_stays_theirs() -> None:
+    fleet = Fleet(chat=4).pending()
+    entry = fleet.plan()["entries"][0]
+    status = {"replicas": list(fleet.drained(1, "bob, drain.yml").rows.values())}
+    assert below([status], entry, {}).startswith("gpu1/r0 was drained by bob, drain.yml meanwhile")
+    fleet.rows["gpu1/r0"]["by"] = BY_ROLLOUT
+    assert below([{"replicas": list(fleet.rows.values())}], entry, {}) == ""

@@ -112,7 +112,7 @@ def test_a_reboot_of_a_host() -> None:
     releases, before = rollout.releases(REAL), rollout.processes(REAL)
     with rollout.reboots("gpu3"):
         done = under_load_play({"llmops_rollout_replicas": ["gpu3"]}, action="reboot")
-    assert done.outcomes() == {"gpu3": "done"}
+    assert done.outcomes() == {"gpu3/*": "done"}
     assert {one for one, process in rollout.processes(REAL).items() if process != before[one]} == {"gpu3/r0"}
     assert rollout.releases(REAL) == releases
 

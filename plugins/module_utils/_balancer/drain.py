@@ -28,9 +28,10 @@ def reached(seen: Seen, holds: Seen, virtual_address: str = "", force: bool = Fa
     answer holds the virtual address. ``force`` goes on in any case. Returns ``hosts`` that answer, ``problem`` (empty
     when all is well) and ``notes``.
     """
-    hosts = [host for host, told in seen.items() if told.get("status")]
-    silent = {host: _reason(told) for host, told in seen.items() if host not in hosts}
     holders = [host for host, told in holds.items() if str(told.get("stdout") or "").strip()]
+    # the one through which clients come in first: its log and its figures tell of the most
+    hosts = sorted((host for host, told in seen.items() if told.get("status")), key=lambda host: host not in holders)
+    silent = {host: _reason(told) for host, told in seen.items() if host not in hosts}
     outside = "; ".join(f"{host}: {reason}" for host, reason in silent.items())
     notes = [f"{host} did not answer ({reason}): it takes this over when it returns" for host, reason in silent.items()]
     problem = ""

@@ -120,8 +120,8 @@ class Run:
 
     def compare(self) -> Outcome:
         """Watch until there is a verdict, the time is over, or this call is to return."""
-        if not self.new or not (self.old or self.record):
-            raise CanaryError("new, and old or record, are needed: name at least one replica on each side")
+        if not self.new:
+            raise CanaryError("new names no replica: there is nobody to watch")
         return self._until(self._compared)
 
     def _until(self, step: Callable[[bool], Outcome | None]) -> Outcome:
@@ -144,8 +144,7 @@ class Run:
             return self._outcome(WORSE, f"worse: {'; '.join(words for words in broken if words)}")
         against = self._against()
         if against is None:
-            lost = "; ".join(one.lost for one in self.old)
-            return self._outcome(SCARCE, f"not enough traffic: no old replica is left to compare with ({lost})")
+            return self._alone(over)
         if self._base_at is None and not self._ignored():
             cold = ", ".join(f"{one.id} {seen:.0f}" for one, seen in self._cold())
             words = f"of the first {self.wish.ignore} requests, which are ignored, came: {cold}"
@@ -156,6 +155,15 @@ class Run:
         for one in self.old:  # one that did not answer when the comparison began
             one.base = one.base or one.last
         return self._judged(side("new", self.new), against, over)
+
+    def _alone(self, over: bool) -> Outcome | None:
+        """Nobody to compare with: what remains is that the new ones live through the soak."""
+        lost = "; ".join(one.lost for one in self.old)
+        words = f"no old replica is left to compare with ({lost})" if lost else "there is nobody to compare with"
+        if over or self.second() >= self.wish.soak:
+            return self._outcome(SCARCE, f"not enough traffic: {words}{self._since_return()}")
+        self._say(words)
+        return None
 
     def _against(self) -> Side | None:
         """The old side: replicas that answer, else the record."""

@@ -107,7 +107,7 @@ def release(agent: Control, wish: Wish, check: bool) -> Outcome:
 
 _MEND = (
     "wait until that run has ended (an unused lease ends by itself); if its process is known to be gone, name it in "
-    "takeover"
+    "takeover: -e llmops_rollout_takeover='...', the whole name"
 )
 
 

@@ -13,6 +13,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._balancer.drain import
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.batches import batches, capacity_problem, ordered
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.options import Options, options_from
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import is_rollout
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.state import Known, Stand, known
 
 RETRY = "to try it once more: -e llmops_rollout_retry=true"
@@ -93,15 +94,20 @@ def _wanted(replicas: Sequence[Mapping[str, Any]], options: Options) -> set[str]
 def _by_pool(plan: Plan, pool: str, members: Sequence[Known], wanted: set[str], options: Options) -> None:
     goals: dict[str, Stand | None] = {}  # of those that take part; None: the release in force stays
     refusals: list[str] = []
+    marked: list[str] = []  # of those that take no part: what failed there is not tried elsewhere
     for one in members:
-        if one.id not in wanted or _left_alone(plan, one):
-            continue
-        goal = _goal(one, options, named=one.id in options.replicas)
+        takes_part = one.id in wanted and not _left_alone(plan, one)
+        goal = _goal(one, options)
         if goal is not None and goal.refused and not (goal.mark and options.retry):
-            refusals.append(f"{one.id}: {plan.action} to {goal.id}: {goal.refused}")
+            said = refusals if takes_part else marked if goal.mark else []
+            said.append(f"{one.id}: {plan.action} to {goal.id}: {goal.refused}")
             goal = None
-        if goal is not None or options.action == "restart" or one.interrupted or one.outdated:
+        if takes_part and (goal is not None or options.action == "restart" or one.interrupted or one.outdated):
             goals[one.id] = goal
+    if any(goals.values()):
+        refusals += marked
+    if not any(goals.values()) and (problem := _not_reached(members, wanted, options)):
+        plan.refused.append(f"pool {pool}: {problem}")
     if refusals:
         # what an earlier run left is repaired all the same, and nobody goes to another release
         goals = {one.id: None for one in members if one.id in goals and one.interrupted}
@@ -154,14 +160,25 @@ def _left_alone(plan: Plan, one: Known) -> bool:
     return bool(reason)
 
 
-def _goal(one: Known, options: Options, named: bool) -> Stand | None:
+def _goal(one: Known, options: Options) -> Stand | None:
     """The release that a replica goes to; None for the one in force."""
     if options.action == "update":
         return one.pending
-    if options.action == "rollback" and (named or one.pending is None):
-        # a replica with a pending release was not reached by the rollout that is taken back
+    if options.action == "rollback" and (options.replicas or one.pending is None):
+        # a replica with a pending release was not reached by the rollout that is taken back, unless it is named
         return one.previous or Stand("the previous release", refused="there is none on this host")
     return None
+
+
+def _not_reached(members: Sequence[Known], wanted: set[str], options: Options) -> str:
+    """Why a rollback takes nobody of a pool back although it could: each has a newer release staged."""
+    could = [one.id for one in members if one.id in wanted and one.previous is not None and one.pending is not None]
+    if options.action != "rollback" or not could:
+        return ""
+    return (
+        f"each of its replicas has a newer release staged, so that it cannot be told which of them the last rollout "
+        f"reached: name those that are to go back: -e llmops_rollout_replicas={','.join(could)}"
+    )
 
 
 def _member(one: Known, goal: Stand | None, action: str) -> dict[str, Any]:
@@ -176,6 +193,9 @@ def _member(one: Known, goal: Stand | None, action: str) -> dict[str, Any]:
         "restart": goal is not None or action in ("restart", "reboot") or one.outdated or not one.answers,
         "interrupted": one.interrupted,
         "serving": one.in_rotation,
+        # what an earlier run switched: when it fails now, it goes back, although this run changed nothing
+        "unproven": goal is None and not one.verified,
+        "leaves": current.id,
         "target": (goal or current).words(),
         "back": back.words() if possible and back is not None else {},
     }
@@ -202,7 +222,9 @@ def _entry(ident: str, host: str, batch: int, members: list[dict[str, Any]], can
 def _by_host(plan: Plan, by_pool: Mapping[str, Sequence[Known]], wanted: set[str], options: Options) -> None:
     """A reboot takes a host with all its replicas, of whichever pools, and one host at a time."""
     fleet = [one for members in by_pool.values() for one in members]
-    for host in dict.fromkeys(one.host for one in fleet if one.id in wanted):
+    hosts = dict.fromkeys(one.host for one in fleet if one.id in wanted)
+    begun = {one.host for one in fleet if one.interrupted}
+    for host in sorted(hosts, key=lambda host: host not in begun):
         mine = [one for one in fleet if one.host == host]
         left = [_left_alone(plan, one) for one in mine]
         taken = [one for one, alone in zip(mine, left) if not alone]
@@ -241,9 +263,13 @@ def _too_many(pool: str, members: Sequence[Known], away: Sequence[Known], option
 def below(statuses: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """Why a batch must not be drained just now, as the balancers see its pools; empty when it may.
 
-    ``statuses`` are those of ``balancer_info`` at each balancer that answered. A pool may have lost replicas since the
-    plan was made.
+    ``statuses`` are those of ``balancer_info`` at each balancer that answered. Since the plan was made a pool may have
+    lost replicas, and somebody may have drained one of the batch.
     """
+    own = [one["id"] for one in entry["urls"]]
+    for row in (row for status in statuses for row in status["replicas"] if row["id"] in own):
+        if row["administrative"] == "drained" and not is_rollout(row.get("by", "")):
+            return f"{row['id']} was drained by {row.get('by') or 'somebody'} meanwhile: llmops.vllm.undrain puts it back"
     asked = options_from("update", options)
     if asked.allow_downtime:
         return ""
