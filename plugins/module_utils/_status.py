@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 COLUMNS = (
@@ -43,6 +43,7 @@ def rows(
         row |= {"address": replica["address"], "port": replica["port"]}
         row |= {key: facts.get(key) for key in ("model", "revision", "version", "running", "waiting", "kv_cache_usage")}
         row |= {key: facts.get(key) for key in ("release", "previous", "pending")}
+        row |= {key: facts.get(key) for key in ("verified", "running_release")}
         row["marks"] = _marks(facts.get("releases") or {})
         row["health"] = facts.get("health", UNREACHABLE)
         row["reason"] = facts.get("reason") or ("" if facts else told.get("msg", "the host did not answer"))
@@ -56,9 +57,10 @@ def balancers(seen: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for host, told in seen.items():
         status = (told or {}).get("status")
-        row = {"name": host, "answers": bool(status), "state": None, "engine": None, "problems": []}
+        row = {"name": host, "answers": bool(status), "state": None, "engine": None, "leases": [], "problems": []}
         if status:
             row |= {"state": status["balancer"]["state"], "engine": status["agent"]["engine"]}
+            row["leases"] = [{"pool": pool["name"], **pool["lease"]} for pool in status["pools"] if pool["lease"]]
             row["problems"] = [*_troubles(status), *status["membership"]["problems"]]
         else:
             row["problems"] = [f"does not answer: {(told or {}).get('msg') or 'it was not asked'}"]
@@ -66,7 +68,7 @@ def balancers(seen: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: Iterable[Mapping[str, Any]], balancer_rows: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+def table(found: Iterable[Mapping[str, Any]], balancer_rows: Sequence[Mapping[str, Any]] = ()) -> list[str]:
     """Return the rows as lines of one table; what is not known is a dash. What is to be said of rows follows."""
     lines: list[tuple[str, ...]] = [COLUMNS]
     notes = []
@@ -79,11 +81,29 @@ def table(found: Iterable[Mapping[str, Any]], balancer_rows: Iterable[Mapping[st
         lines.append(tuple("-" if cell in (None, "") else str(cell) for cell in cells))
         if row["reason"]:
             notes.append(f"{row['id']}: {row['reason']}")
-        notes += [f"{row['id']}: {text}" for text in (*_marked(row["marks"]), *_ways(ways))]
+        notes += [f"{row['id']}: {text}" for text in (*_half_done(row), *_marked(row["marks"]), *_ways(ways))]
     widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    notes += _held(lease for row in balancer_rows for lease in row["leases"])
     notes += [f"{row['name']}: {text}" for row in balancer_rows for text in row["problems"]]
     return shown + notes
+
+
+def _half_done(row: Mapping[str, Any]) -> Iterable[str]:
+    """What a run that was interrupted left: the next rollout begins with it."""
+    if row["release"] and row["running_release"] and row["running_release"] != row["release"]:
+        yield f"its process was started with release {row['running_release']}, and {row['release']} is in force"
+    if row["release"] and row["verified"] is False:
+        yield f"release {row['release']} is in force and was never proven: the next rollout begins with it"
+
+
+def _held(leases: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Which runs hold pools, each once however many balancers know it; an unused lease ends by itself."""
+    left: dict[tuple[str, str], float] = {}
+    for lease in leases:
+        key = lease["pool"], lease["holder"]
+        left[key] = max(left.get(key, 0), lease["expires_in"])
+    return [f"pool {pool} is held by {holder}, for {seconds:.0f} s more" for (pool, holder), seconds in left.items()]
 
 
 def _treatment(told: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -51,6 +51,7 @@ def told(state: str = "present", problems: tuple[str, ...] = (), **replicas: dic
             "balancer": {"state": state},
             "engine": {"alive": True, "confirmed": True, "reason": ""},
             "membership": {"problems": list(problems)},
+            "pools": [{"name": "chat", "lease": None}],
             "replicas": [{"id": f"{host}/r0", **way, **about} for host, about in replicas.items()],
         }
     }
@@ -105,5 +106,22 @@ def test_rows_keep_for_programs_how_each_balancer_treats_a_replica() -> None:
         "answers": True,
         "state": "present",
         "engine": "nginx_lua",
+        "leases": [],
         "problems": [],
     }
+
+
+def test_what_an_interrupted_run_left_is_told_although_it_serves() -> None:
+    facts = SEEN["g1"]["replicas"][0] | {"verified": False, "running_release": "older"}
+    row = _status.rows(REPLICAS, {"g1": {"replicas": [facts]}})[0]
+    assert (row["verified"], row["running_release"]) == (False, "older")
+    notes = _status.table([row])
+    assert "g1/r0: its process was started with release older, and abc is in force" in notes
+    assert "g1/r0: release abc is in force and was never proven: the next rollout begins with it" in notes
+
+
+def test_a_run_that_holds_a_pool_is_named_once() -> None:
+    seen = {name: told(g1={}) for name in ("lb1", "lb2")}
+    for seconds, document in zip((80.4, 119.0), seen.values()):
+        document["status"]["pools"][0]["lease"] = {"holder": "rollout 1 bob@ops", "expires_in": seconds}
+    assert shown(seen)[1].count("pool chat is held by rollout 1 bob@ops, for 119 s more") == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.traffic import rollout, seen
-from tests.traffic.broken import USUAL
+from tests.traffic.broken import CASES, USUAL
 from tests.traffic.fleet import BALANCERS, ROLLED, await_healthy, await_that, holder, other, sh, status
 from tests.traffic.load import under_load
 
@@ -33,7 +33,7 @@ def change() -> dict[str, Any]:
 
 
 def await_drained() -> None:
-    await_that(lambda: CANARY in rollout.drained(holder()), "the rollout has drained the canary", 180)
+    await_that(lambda: CANARY in rollout.drained(holder()), "the rollout has drained the canary", 600)
 
 
 def finished(variables: dict[str, Any], before: dict[str, str]) -> None:
@@ -56,6 +56,37 @@ def test_controller_that_is_killed_at_a_random_moment(turn: int) -> None:
         print(f"killed {moment:.0f} s after the first drain; left drained: {rollout.drained(holder())}")
         finished(variables, before)
     assert len(loads[0].rows) > 200
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_broken_release_whose_run_is_killed_before_it_is_noticed() -> None:
+    """The next run proves first what is there, finds it broken, and brings the old release back into rotation."""
+    before, variables = rollout.releases(ROLLED), {**QUICK, **CASES["answers nonsense"].given()}
+    with under_load(*LOAD, client="demo") as loads:
+        with rollout.running(ROLLED, variables) as run:
+            await_drained()
+            await_that(lambda: rollout.releases(ROLLED)[CANARY] != before[CANARY], "the canary is switched", 300)
+            run.kill()
+        done = rollout.play(ROLLED, variables, expected=2)
+        assert done.outcomes()[CANARY] == "rolled_back"
+        await_healthy(ROLLED)
+        assert rollout.releases(ROLLED) == before
+        again = rollout.play(ROLLED, variables, expected=2)
+        assert "it is marked bad: golden: not as expected" in again.printed
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_host_that_is_to_be_rebooted() -> None:
+    """With three replicas of two pools, and nobody to compare them with: that is no failure."""
+    releases, before = rollout.releases(ROLLED), rollout.processes(ROLLED)
+    with under_load(*LOAD, client="demo") as loads, rollout.reboots("gpu3"):
+        variables = {**QUICK, "llmops_rollout_pools": [], "llmops_rollout_replicas": ["gpu3"]}
+        done = rollout.play(ROLLED, {**variables, "llmops_rollout_min_healthy": 1}, action="reboot")
+    assert done.outcomes() == {"gpu3/*": "done"}
+    assert {one for one, process in rollout.processes(ROLLED).items() if process != before[one]} == {
+        f"gpu3/{name}" for name in ("r0", "r1", "r2")
+    }
+    assert rollout.releases(ROLLED) == releases
     assert seen.bad(loads[0].rows) == []
 
 
