@@ -5,20 +5,24 @@ Each gate runs under promtool 2.42 (Debian 12) and under a 3.x, whose ranges are
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jinja2
 import pytest
 
 from tests.rules.cases import Case, all_cases, failures
 from tools import promtool
-from tools.debian_packages import NoPackage
+from tools.debian_packages import NoPackage, unpacked
 from tools.rules.source import TARGET, dumped
 
-RUNBOOKS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "runbooks"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+MESSAGES = ROOT / "roles" / "llm_monitoring" / "templates" / "llm.tmpl.j2"
 
 
 @pytest.fixture(params=promtool.VERSIONS)
@@ -93,3 +97,41 @@ def test_queries_of_the_runbooks_are_valid(program: pathlib.Path, tmp_path: path
     file.write_text(dumped({"groups": [{"name": "asked", "rules": rules}]}))
     done = subprocess.run([program, "check", "rules", str(file)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "LLMReplicaDown", "pool": "chat", "replica": "gpu1/r0", "host": "gpu1"},
+    "annotations": {"summary": "s", "description": "d", "dashboard": "llmops-replica", "panel": "2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("without", "link"),
+    [
+        ((), "/d/llmops-replica?viewPanel=panel-2&var-pool=chat&var-replica=gpu1%2Fr0&var-host=gpu1"),
+        (("pool", "replica"), "/d/llmops-replica?viewPanel=panel-2&var-host=gpu1"),
+        (("panel", "host"), "/d/llmops-replica?&var-pool=chat&var-replica=gpu1%2Fr0"),  # a rule of the user's own
+    ],
+    ids=["of a replica", "of a host", "of a rule without a panel"],
+)
+def test_messages_lead_to_the_panel(without: tuple[str, ...], link: str, tmp_path: pathlib.Path) -> None:
+    try:
+        amtool = unpacked("prometheus-alertmanager") / "usr" / "bin" / "amtool"
+    except NoPackage as problem:
+        pytest.skip(f"amtool: {problem}")
+    jinja = jinja2.Environment(trim_blocks=True)
+    jinja.filters["comment"] = str
+    text = jinja.from_string(MESSAGES.read_text()).render(__llm_monitoring_urls={"grafana": "https://g"})
+    (tmp_path / "llm.tmpl").write_text(text)
+    alert = {
+        name: {key: text for key, text in part.items() if key not in without} if isinstance(part, dict) else part
+        for name, part in ALERT.items()
+    }
+    (tmp_path / "data.json").write_text(json.dumps({"status": "firing", "alerts": [alert]}))
+    command = [amtool, "template", "render", "--template.glob=llm.tmpl", "--template.data=data.json"]
+    command += ['--template.text={{ template "llm.text" . }}']
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert [line for line in done.stdout.splitlines() if line.startswith("Dashboard: ")] == [
+        f"Dashboard: https://g{link}"
+    ]

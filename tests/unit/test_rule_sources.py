@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
 import re
 
@@ -17,6 +18,7 @@ from tools.rules.source import Rule
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
+DASHBOARD_FILES = ROOT / "roles" / "llm_monitoring" / "files" / "dashboards"
 RULES = source.all_rules()
 ALERTS = [rule for rule in RULES if rule.is_alert]
 CASES = all_cases()
@@ -25,6 +27,9 @@ VLLM = {
     for name in (ROOT / "tests" / "data" / "vllm_metrics_0.32.0.txt").read_text().splitlines()
     if not name.startswith("#")
 }
+TTFT = json.loads((ROOT / "tests" / "fakes" / "vllm" / "metrics_0.32.json").read_text())[
+    "vllm:time_to_first_token_seconds"
+]
 SCRAPE_SECONDS = 10
 DASHBOARDS = {f"llmops-{name}" for name in "fleet replica latency gpu cost balancer rollout".split()}
 # What recorded series and alerts may be made of, besides vLLM's names: by the exporter that tells it.
@@ -64,6 +69,18 @@ def test_no_name_is_dead() -> None:
 def test_names_are_found_in_expressions() -> None:
     expression = 'sum by (p) (rate(a:b{le=~"1|x",y="z"}[5m])) / on (p) group_left () (c offset 20s) > bool 1e6 * 24h'
     assert source.series_names(expression) == {"a:b", "c"}
+
+
+def test_limits_of_the_first_token_are_the_same_borders_everywhere() -> None:
+    """Of native histograms each stands in the expression; the alert and its runbook say which are good."""
+    expr = next(rule.body["expr"] for rule in RULES if rule.name == "pool:vllm_ttft_fast:rate5m")
+    compared = re.findall(r"histogram_fraction\(0, ([\d.]+),.*?==\s+([\d.]+)$", expr, re.MULTILINE | re.DOTALL)
+    assert [border for border, limit in compared if border != limit] == []
+    borders = [border for border, _limit in compared]
+    assert {float(border) for border in borders} <= {float(border) for border in TTFT["le"]}
+    told = next(rule.body["annotations"]["description"] for rule in ALERTS if rule.name == "LLMLimitBetweenBuckets")
+    words = re.sub(r"\s+", " ", told + (RUNBOOKS / "LLMLimitBetweenBuckets.md").read_text())
+    assert words.count(f"{', '.join(borders[:-1])} or {borders[-1]}") == 2
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -121,6 +138,21 @@ def test_alert_leads_to_its_runbook_and_a_dashboard(name: str) -> None:
         "## What to do first",
         "## When to escalate",
     ]
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule.name)
+def test_alert_leads_to_a_panel_which_leads_to_its_runbook(rule: Rule) -> None:
+    told = rule.body["annotations"]
+    dashboard = json.loads((DASHBOARD_FILES / f"{told['dashboard']}.json").read_text())
+    (panel,) = (panel for panel in dashboard["panels"] if panel["id"] == int(told["panel"]))
+    assert told["runbook_url"] in {link["url"] for link in panel.get("links", [])}, panel["title"]
+
+
+def test_a_panel_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "panel_ids", lambda uid: {"Others": 2})
+    told = "cost.yml: LLMDailyBudget80: llmops-cost has no panel Of today's budget"
+    with pytest.raises(source.SourceError, match=told):
+        source.rules("cost")
 
 
 def test_index_names_every_runbook_and_nothing_else() -> None:

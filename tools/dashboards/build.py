@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -40,6 +41,13 @@ def write() -> list[str]:
         else:
             (TARGET / name).unlink()
     return changed
+
+
+@functools.cache
+def panel_ids(uid: str) -> dict[str, int]:
+    """Return title -> id of the panels of a dashboard: by its id a link leads to a panel."""
+    (found,) = (dashboard for dashboard in dashboards() if dashboard.uid == uid)
+    return {panel["title"]: panel["id"] for panel in _panels(found) if panel["type"] != "row"}
 
 
 def made(dashboard: Dashboard) -> dict[str, Any]:

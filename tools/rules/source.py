@@ -8,7 +8,8 @@ A source is one YAML file, ``<group>.yml``:
     texts that stand for ``<name>`` in the rules below; those of ``words.yml`` hold in every file.
 ``record``, ``alerts``
     the rules. ``each`` repeats a rule: for the entries of a list, each of which is a mapping of words, or for every
-    combination of several such lists. A rule's own ``interval`` or ``dashboard`` takes precedence.
+    combination of several such lists. A rule's own ``interval`` or ``dashboard`` takes precedence. An alert names by
+    its title the ``panel`` of the dashboard that shows it.
 
 An expression has one condition a line: a line that begins with ``and``, ``or`` or ``unless`` can be left out, and the
 gate of the rules leaves each out to see whether a case notices.
@@ -25,6 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+
+from tools.dashboards.build import panel_ids
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLACE = pathlib.Path(__file__).resolve().parent
@@ -142,11 +145,16 @@ def _alert(group: str, source: Mapping[str, Any], written: Mapping[str, Any]) ->
     if "for" in written:
         body["for"] = written["for"]
     body["labels"] = {"severity": written["severity"], "group": group, **written.get("labels", {})}
+    dashboard = written.get("dashboard", source["dashboard"])
+    panels = panel_ids(dashboard)
+    if written["panel"] not in panels:
+        raise SourceError(f"{group}.yml: {written['alert']}: {dashboard} has no panel {written['panel']}")
     body["annotations"] = {
         "summary": written["summary"],
         "description": " ".join(written["description"].split()),
         "runbook_url": f"{runbooks_address()}/{written['alert']}.md",
-        "dashboard": written.get("dashboard", source["dashboard"]),
+        "dashboard": dashboard,
+        "panel": str(panels[written["panel"]]),
     }
     return Rule(group, written.get("interval", source["interval"]), body)
 
