@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.llmops.vllm.plugins.module_utils import _fleet
 from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
 from ansible_collections.llmops.vllm.plugins.module_utils._check import monitoring as check_monitoring
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import host as monitoring_host
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import limits as _limits
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import targets as monitoring_targets
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import textfile as monitoring_textfile
@@ -79,6 +80,56 @@ def test_replica_that_is_to_go_is_no_target() -> None:
     hosts = {"g1": server(21, vllm_replicas=[{"state": "absent"}, {}]), "g2": server(22, vllm_state="absent")}
     found = monitoring_targets.targets(hosts, list(hosts), [], [])
     assert [target["targets"] for target in found["replicas"]] == [["192.0.2.21:8001"]]
+
+
+EXPORTER_PORTS = {
+    "llm_exporters_node_port": 1,
+    "llm_exporters_dcgm_port": "2",
+    "llm_exporters_nvidia_gpu_exporter_port": 3,
+    "llm_exporters_nginx_port": 4,
+    "llm_exporters_log_port": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "ports", "expected"),
+    [
+        ({}, {}, {"nodes": 9100, "gpus": 9400, "nginx": 9113, "balancer_logs": 3903}),
+        (EXPORTER_PORTS, {}, {"nodes": 1, "gpus": 2, "nginx": 4, "balancer_logs": 5}),
+        (EXPORTER_PORTS, {"gpus": 7, "nodes": "8"}, {"nodes": 8, "gpus": 7, "nginx": 4, "balancer_logs": 5}),
+        ({"llm_exporters_gpu": "nvidia_gpu_exporter"}, {}, {"gpus": 9835}),
+        ({"llm_exporters_gpu": "nvidia_gpu_exporter", **EXPORTER_PORTS}, {}, {"gpus": 3}),
+        ({"llm_exporters_gpu": "none"}, {"gpus": 7}, {"gpus": None}),
+        ({"vllm_gpus": "0"}, {"gpus": 7}, {"gpus": None}),
+        ({"vllm_gpus": 0, "llm_exporters_gpus": 2}, {}, {"gpus": 9400}),
+        ({"vllm_gpus": 0, "llm_exporters_gpu": "dcgm"}, {}, {"gpus": 9400}),
+        ({"llm_exporters_gpus": 0}, {}, {"gpus": None}),
+        ({"llm_exporters_components": ["node"]}, {}, {"nodes": 9100, "gpus": None, "nginx": None}),
+        ({"llm_exporters_components": ["gpu", "log"]}, {}, {"nodes": None, "gpus": 9400, "balancer_logs": 3903}),
+        ({"llm_exporters_state": "absent"}, {}, {"nodes": None, "gpus": None, "nginx": None, "balancer_logs": None}),
+        ({"llm_exporters_node_install_method": "none"}, {}, {"nodes": 9100}),
+    ],
+)  # fmt: skip
+def test_exporters_are_asked_where_the_host_has_them(
+    variables: dict[str, Any], ports: dict[str, int], expected: dict[str, int | None]
+) -> None:
+    hosts = {"h": server(21, **variables)}
+    found = monitoring_targets.targets(hosts, ["h"], ["h"], ["h"], ports)
+    asked = {kind: [f"192.0.2.21:{port}"] if port else [] for kind, port in expected.items()}
+    assert {kind: [each for target in found[kind] for each in target["targets"]] for kind in expected} == asked
+
+
+def test_exporter_on_a_host_that_would_have_none_is_asked() -> None:
+    hosts = {"mon1": {"ansible_host": "192.0.2.31", "llm_exporters_components": ["gpu"]}}
+    found = monitoring_targets.targets(hosts, [], [], ["mon1"])
+    assert {kind: targets for kind, targets in found.items() if targets} == {
+        "gpus": [{"targets": ["192.0.2.31:9400"], "labels": {"host": "mon1"}}]
+    }
+
+
+def test_exporter_of_gpus_that_is_none_is_refused() -> None:
+    with pytest.raises(monitoring_targets.PortError, match=r"g1: llm_exporters_gpu is 'dcgmm' \(did you mean 'dcgm'"):
+        monitoring_targets.targets({"g1": server(21, llm_exporters_gpu="dcgmm")}, ["g1"], [], [])
 
 
 def test_port_of_no_target_is_refused() -> None:
@@ -256,3 +307,59 @@ def test_the_check_of_an_inventory_tells_it() -> None:
     host = {**PAID, "llmops_price_usd_per_hour": -3}
     told = fleet_check.messages({"g1": host}, {"llm_servers": ["g1"]})
     assert [line for line in told if "llmops_price_usd_per_hour is -3" in line]
+
+
+# Ports of a host
+
+_UNITS = "/etc/systemd/system"
+_OURS = [f"{_UNITS}/llm-exporter-node.service", f"{_UNITS}/prometheus-node-exporter.service.d/llm.conf"]
+_NODE = {
+    "name": "node",
+    "unit": "llm-exporter-node.service",
+    "ports": {"node_port": 9100},
+    "replaces": ["prometheus-node-exporter.service"],
+}
+
+
+def _unit(name: str, state: str = "active", process: int = 77, *, fragment: str = "", drop_ins: str = "") -> str:
+    lines = {"MainPID": process, "Id": name, "ActiveState": state, "FragmentPath": fragment, "DropInPaths": drop_ins}
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+_OWN = _unit("llm-exporter-node.service", fragment=_OURS[0])
+_OWN_LOOPING = _unit("llm-exporter-node.service", "activating", 0, fragment=_OURS[0])
+_PACKAGE = _unit(
+    "prometheus-node-exporter.service", fragment="/lib/systemd/system/prometheus-node-exporter.service",
+    drop_ins=f"/etc/systemd/system/service.d/all.conf {_OURS[1]}",
+)  # fmt: skip
+_FOREIGN_PACKAGE = _unit(
+    "prometheus-node-exporter.service", fragment="/lib/systemd/system/prometheus-node-exporter.service"
+)
+_HELD = 'LISTEN 0 4096 192.0.2.9:9100 0.0.0.0:* users:(("node_exporter",pid=77,fd=3))\n'
+_HELD_HIDDEN = "LISTEN 0 4096 192.0.2.9:9100 0.0.0.0:*\n"
+
+
+@pytest.mark.parametrize(
+    ("sockets", "units", "holder"),
+    [
+        ("", "", ""),
+        (_HELD.replace(":9100", ":9101"), "", ""),
+        (_HELD, _OWN, ""),
+        (_HELD, _PACKAGE, ""),
+        (_HELD_HIDDEN, _OWN, ""),
+        (_HELD_HIDDEN, _PACKAGE, ""),
+        (_HELD, "", "node_exporter"),
+        (_HELD, _OWN_LOOPING, "node_exporter"),
+        (_HELD, _OWN.replace("=77", "=78"), "node_exporter"),
+        (_HELD, _FOREIGN_PACKAGE, "node_exporter"),
+        (_HELD_HIDDEN, _OWN_LOOPING, "an unknown program"),
+        (_HELD_HIDDEN, f"{_OWN_LOOPING}\n{_FOREIGN_PACKAGE}", "an unknown program"),
+    ],
+)
+def test_port_is_free_or_held_by_the_roles_own_units(sockets: str, units: str, holder: str) -> None:
+    told = monitoring_host.messages("gpu1", [_NODE], sockets, units, _OURS, replace=True, role="llm_exporters")
+    assert told == [
+        f"gpu1: llm_exporters_node_port is 9100, which {program} has on gpu1: give another port, stop that program, or "
+        "keep it with llm_exporters_node_install_method: none"
+        for program in [holder] if program
+    ]  # fmt: skip

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import csv
 import http.server
+import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import targets as monitoring_targets
 
-from tests import debian_programs
-from tests.exporters_role import ADDRESS, DEFAULTS, VARS, render, resolve, unit_text, units
+from tests import debian_programs, plain_ansible
+from tests.exporters_role import ADDRESS, DEFAULTS, GROUPS, VARS, render, resolve, unit_text, units
 from tests.fakes.vllm.running import await_that
 from tests.ports import free_port
 
@@ -64,6 +68,34 @@ def test_each_host_gets_what_it_needs(host: str, variables: dict[str, Any], foun
 def test_every_exporter_is_asked_however_it_came(method: str) -> None:
     variables = dict.fromkeys(ARCHIVES, method)
     assert [unit["name"] for unit in resolve("__llm_exporters_asked", "lb1", **variables)] == ["log", "nginx", "node"]
+
+
+GPU_EXPORTER: dict[str, Any] = {"llm_exporters_gpu": "nvidia_gpu_exporter"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        ARCHIVES,
+        GPU_EXPORTER,
+        {**GPU_EXPORTER, "vllm_gpus": 0},
+        {"llm_exporters_gpu": "none"},
+        {"llm_exporters_gpu": "dcgm", "vllm_gpus": 0},
+        {"vllm_gpus": "0"},
+        {"vllm_gpus": 0, "llm_exporters_gpus": 4},
+        {"llm_exporters_components": ["gpu", "log"], "llm_exporters_dcgm_port": 1, "llm_exporters_log_port": "2"},
+        {"llm_exporters_state": "absent"},
+    ],
+)
+def test_prometheus_asks_the_exporters_that_the_role_asks(variables: dict[str, Any]) -> None:
+    for host in ("gpu1", "lb1", "mon1"):
+        groups = [[host] if host in GROUPS[group] else [] for group in ("llm_servers", "llm_balancers")]
+        found = monitoring_targets.targets({host: variables}, *groups, [host])
+        kinds = monitoring_targets.COMPONENTS
+        told = sorted(target["targets"][0] for kind in kinds for target in found[kind])
+        asked = resolve("__llm_exporters_asked", host, **variables)
+        assert told == sorted(f"{host}:{exporter['port']}" for exporter in asked)
 
 
 @pytest.mark.parametrize("unit", ALL, ids=lambda unit: f"{unit['name']}-{unit['method']}")
@@ -189,11 +221,13 @@ PAGE = b"Active connections: 2 \nserver accepts handled requests\n 3 3 5 \nReadi
 class Status(http.server.BaseHTTPRequestHandler):
     """The page of NGINX's stub_status."""
 
+    page = PAGE
+
     def do_GET(self) -> None:
         """Answer."""
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(self.page)
 
     def log_message(self, *_words: object) -> None:
         """Keep quiet."""
@@ -251,3 +285,133 @@ def test_real_mtail_loads_the_program(tmp_path: pathlib.Path) -> None:
     }
     with running(program, units("lb1", llmops_address="127.0.0.1", **settings)["log"]) as text:
         assert "mtail_prog_load_errors_total" not in text
+
+
+# Tasks, beside programs that tell what a host would
+
+NODE_FILES = {unit["method"]: unit["file"] for unit in VARS["__llm_exporters_units"] if unit["name"] == "node"}
+UNIT = "/lib/systemd/system/prometheus-node-exporter.service"
+DEBIANS = f"Id=prometheus-node-exporter.service\nActiveState=active\nMainPID=77\nFragmentPath={UNIT}\n"
+PACKAGE = f"{DEBIANS}DropInPaths={NODE_FILES['package']}\n"
+STARTS_OVER = PACKAGE.replace("=active", "=activating").replace("=77", "=0")
+HELD = 'LISTEN 0 9 127.0.0.1:PORT 0.0.0.0:* users:(("node_exporter",pid=77,fd=3))'
+ARCHIVE = {"llm_exporters_node_install_method": "archive"}
+TAKEN = (
+    "llm_exporters_node_port is PORT, which node_exporter has on HOST: give another port, stop that program, or keep "
+    "it with llm_exporters_node_install_method: none"
+)
+
+# Phase; what ss and systemctl tell (None: there is no such program); variables; what the role says, if it refuses.
+PORT_HOSTS: dict[str, tuple[str, str | None, str, dict[str, Any], str]] = {
+    "bare": ("preflight", None, "Id=x.service\nActiveState=inactive\nMainPID=0\n", {}, ""),
+    "otherway": ("preflight", HELD, PACKAGE, ARCHIVE, ""),
+    "foreign": ("preflight", HELD, DEBIANS, ARCHIVE, f"foreign: {TAKEN}"),
+    "well": ("verify", HELD, PACKAGE, {}, ""),
+    "behind": ("verify", HELD, STARTS_OVER, {}, f"behind: {TAKEN}"),
+    "loops": ("verify", None, STARTS_OVER, {}, "loops: prometheus-node-exporter.service does not run"),
+}
+
+
+def play(base: pathlib.Path, hosts: dict[str, Any], *phases: str, **extra: Any) -> str:
+    """Play the phase of each host, which is this machine; programs of its own come first in the path."""
+    facts = {"architecture": "x86_64", "distribution": "Debian", "distribution_major_version": "13", "cacheable": True}
+    done = {"ansible.builtin.debug": {"msg": "DONE {{ inventory_hostname }} END"}}
+
+    def included(phase: str) -> dict[str, Any]:
+        dry = {"check_mode": phase == "preflight"}
+        role = {"name": "llmops.vllm.llm_exporters", "tasks_from": phase, "apply": dry}
+        return {"ansible.builtin.include_role": role, "when": f"phase == '{phase}'"}
+
+    plays = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "environment": {"PATH": "{{ commands }}:/usr/bin:/bin"},
+            "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+            "tasks": [{"ansible.builtin.set_fact": facts}, *map(included, phases), done],
+        }
+    ]
+    (base / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
+    (base / "play.yml").write_text(json.dumps(plays))
+    command = ["ansible-playbook", "-i", str(base / "inventory.yml"), "-e", json.dumps(extra), str(base / "play.yml")]
+    env = plain_ansible.environment(base)
+    done_with = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return re.sub(r"\s+", " ", done_with.stdout + done_with.stderr)
+
+
+def commands(base: pathlib.Path, **programs: str | None) -> str:
+    """Make programs that tell these texts, or fail, and return their directory."""
+    base.mkdir()
+    for name, text in programs.items():
+        (base / name).write_text("#!/bin/sh\nexit 127\n" if text is None else f"#!/bin/sh\ncat <<'E'\n{text}\nE\n")
+        (base / name).chmod(0o755)
+    return str(base)
+
+
+class Metrics(Status):
+    """A node exporter, whoever's it is."""
+
+    page = b"node_textfile_scrape_error 0\n"
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> str:
+    base = tmp_path_factory.mktemp("ports")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        hosts = {}
+        for name, (phase, sockets, states, variables, _said) in PORT_HOSTS.items():
+            told = sockets and sockets.replace("PORT", str(port))
+            path = commands(base / name, ss=told, systemctl=states)
+            own = {"llm_exporters_node_port": port, "llmops_address": "127.0.0.1", **variables}
+            hosts[name] = {"commands": path, "phase": phase, "llm_exporters_components": ["node"], **own}
+        text = play(base, hosts, "preflight", "verify")
+        server.shutdown()
+    return text.replace(str(port), "PORT")
+
+
+def test_ports_are_looked_at_where_the_role_installs_the_exporter() -> None:
+    def ports(host: str, **variables: Any) -> dict[str, dict[str, int]]:
+        return {part["name"]: part["ports"] for part in resolve("__llm_exporters_parts", host, **variables)}
+
+    node = {"node": {"node_port": 9100}}
+    assert ports("gpu1") == {**node, "gpu": {"dcgm_port": 9400}}
+    assert ports("gpu1", **GPU_EXPORTER) == {**node, "gpu": {"nvidia_gpu_exporter_port": 9835}}
+    assert ports("gpu1", llm_exporters_gpu_install_method="none") == node
+    assert ports("lb1") == {**node, "nginx": {"nginx_port": 9113}, "log": {"log_port": 3903}}
+    assert ports("lb1", llm_exporters_state="absent") == {}
+
+
+@pytest.mark.parametrize("name", PORT_HOSTS)
+def test_port_of_another_program_is_refused_before_and_found_after(played: str, name: str) -> None:
+    said = PORT_HOSTS[name][-1].replace("HOST", name)
+    assert (f"DONE {name} END" in played) == (not said), played[-3000:]
+    assert said in played
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_unreachable_mirror_takes_nothing_away(tmp_path: pathlib.Path) -> None:
+    old = tmp_path / "old" / "1" / "node_exporter"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    file = tmp_path / "old.service"
+    file.touch()
+    gone = {"unit": "old.service", "method": "archive", "program": str(old), "file": str(file)}
+    mirror = f"127.0.0.1:{free_port()}"
+    programs = {"systemctl": "LoadState=loaded\nActiveState=inactive", "groupadd": None, "useradd": None}
+    host = {"phase": "install", "commands": commands(tmp_path / "bin", **programs)}
+    text = play(
+        tmp_path,
+        {"mon1": {**host, "llm_exporters_components": ["node"]}},
+        "install",
+        **ARCHIVE,
+        llm_exporters_prefix=str(tmp_path / "opt"),
+        llm_exporters_node_url=f"http://reader:sesame@{mirror}",
+        __llm_exporters_gone=[gone],
+        __llm_exporters_made={"files": [{"path": str(file)}]},
+    )
+    assert (old.exists(), file.exists()) == (True, True), text[-3000:]
+    assert f"mon1: http://{mirror}/node_exporter-1.9.1.linux-amd64.tar.gz cannot be fetched" in text
+    assert "Set llm_exporters_node_url" in text
+    assert "DONE mon1" not in text

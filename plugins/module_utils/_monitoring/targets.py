@@ -14,7 +14,10 @@ from .._check.balancer import DEFAULTS as BALANCER_DEFAULTS
 from .._check.problem import suggest
 from .._errors import LlmopsError
 
-PORTS = {"nodes": 9100, "gpus": 9400, "nginx": 9113, "balancer_logs": 3903}
+# Component of the role llm_exporters that each kind of target is.
+COMPONENTS = {"balancer_logs": "log", "nginx": "nginx", "nodes": "node", "gpus": "gpu"}
+# Ports of its exporters, where a host sets none; a test holds them equal to the role's.
+PORTS = {"node": 9100, "dcgm": 9400, "nvidia_gpu_exporter": 9835, "nginx": 9113, "log": 3903}
 # Every target of the host has them.
 HOST_LABELS = {
     "gpu_type": "llmops_gpu_type",
@@ -27,7 +30,7 @@ Target = dict[str, Any]
 
 
 class PortError(LlmopsError):
-    """A port of something that is no target."""
+    """A port of something that is no target, or no exporter."""
 
 
 def targets(
@@ -39,28 +42,39 @@ def targets(
 ) -> dict[str, list[Target]]:
     """Return the targets by kind, each in the form ``{targets: ["address:port"], labels: {...}}``.
 
-    ``hosts`` are all that have a node exporter; ``ports`` wins over ``PORTS``.
+    Exporters are where the role llm_exporters puts them: what a host does not set follows from ``servers``,
+    ``balancers`` and ``hosts``, which are all that have a node exporter. ``ports`` wins over what hosts set.
     """
-    for kind in ports or {}:
-        if kind not in PORTS:
-            raise PortError(f"ports.{kind} is no port of a target{suggest(kind, PORTS)}: known are {', '.join(PORTS)}")
-    port = {**PORTS, **(ports or {})}
+    ports = ports or {}
+    for kind in ports:
+        if kind not in COMPONENTS:
+            known = ", ".join(COMPONENTS)
+            raise PortError(f"ports.{kind} is no port of a target{suggest(kind, COMPONENTS)}: known are {known}")
+    servers, balancers, hosts = list(servers), list(balancers), list(hosts)
+    everyone = {host: hostvars[host] for host in [*servers, *balancers, *hosts]}
 
     def on(host: str, number: int) -> Target:
-        return _target(_fleet.address(host, hostvars[host]), number, host_labels(host, hostvars[host]))
+        return _target(_fleet.address(host, everyone[host]), number, host_labels(host, everyone[host]))
 
-    servers, balancers = list(servers), list(balancers)
-    with_gpus = [host for host in servers if _fleet.number(hostvars[host], "vllm_gpus") > 0]
+    def exporters(kind: str, usual: list[str]) -> list[Target]:
+        found = []
+        for host, variables in everyone.items():
+            name = _exporter(host, variables, COMPONENTS[kind], host in usual)
+            if name:
+                own = _fleet.setting(variables, f"llm_exporters_{name}_port", PORTS[name])
+                found.append(on(host, int(ports.get(kind, own))))
+        return found
+
     agent = "llm_balancer_agent_port"
     return {
-        "replicas": [_replica(replica, hostvars[replica["host"]]) for replica in _fleet.replicas(hostvars, servers)],
+        "replicas": [_replica(replica, everyone[replica["host"]]) for replica in _fleet.replicas(everyone, servers)],
         "agents": [
-            on(host, int(_fleet.setting(hostvars[host], agent, BALANCER_DEFAULTS["agent_port"]))) for host in balancers
+            on(host, int(_fleet.setting(everyone[host], agent, BALANCER_DEFAULTS["agent_port"]))) for host in balancers
         ],
-        "balancer_logs": [on(host, port["balancer_logs"]) for host in balancers],
-        "nginx": [on(host, port["nginx"]) for host in balancers],
-        "nodes": [on(host, port["nodes"]) for host in dict.fromkeys(hosts)],
-        "gpus": [on(host, port["gpus"]) for host in with_gpus],
+        "balancer_logs": exporters("balancer_logs", balancers),
+        "nginx": exporters("nginx", balancers),
+        "nodes": exporters("nodes", hosts),
+        "gpus": exporters("gpus", servers),
     }
 
 
@@ -68,6 +82,24 @@ def host_labels(host: str, variables: Mapping[str, Any]) -> dict[str, str]:
     """Return the labels that every target of the host has; empty ones are left out."""
     told = {label: _fleet.setting(variables, variable, "") for label, variable in HOST_LABELS.items()}
     return _filled({"host": host, **told})
+
+
+def _exporter(host: str, variables: Mapping[str, Any], component: str, usual: bool) -> str:
+    """Return the exporter that a host has of a component, as its variables name it; empty where it has none."""
+    components = _fleet.setting(variables, "llm_exporters_components", [component] if usual else [])
+    if component not in components or _fleet.setting(variables, "llm_exporters_state", "present") == "absent":
+        return ""
+    if component != "gpu":
+        return component
+    chosen = str(_fleet.setting(variables, "llm_exporters_gpu", "auto"))
+    if chosen == "auto":
+        gpus = _fleet.as_int(variables.get("llm_exporters_gpus"))
+        chosen = "dcgm" if (_fleet.number(variables, "vllm_gpus") if gpus is None else gpus) > 0 else "none"
+    known = ("dcgm", "nvidia_gpu_exporter", "none")
+    if chosen not in known:
+        text = f"llm_exporters_gpu is {chosen!r}{suggest(chosen, known)}: give auto, {', '.join(known)}"
+        raise PortError(f"{host}: {text}")
+    return "" if chosen == "none" else chosen
 
 
 def _replica(replica: Mapping[str, Any], variables: Mapping[str, Any]) -> Target:
