@@ -109,14 +109,16 @@ unseen:
 driver:
   description:
     - The driver that is there; versions C(library), C(module) (on disk) and C(loaded), C(kind) of the module, C(way)
-      it came (V(package), V(runfile)), C(packages) that hold a module, version of C(fabric_manager), and C(broken),
-      what is half there.
+      it came (V(package), V(runfile)), C(packages) that hold a module, version of C(fabric_manager), all that is
+      C(installed) by name, each with its C(version) and whether it is C(held), and C(broken), what is half there.
   returned: always
   type: dict
 kernel:
   description:
     - The kernel meant; C(release), and whether its C(headers) are V(installed), V(available), V(missing) in every
       repository, or V(unknown).
+    - C(next), the newest kernel on the host if the one meant runs and is older, with C(next_headers); C(meta), packages
+      that bring the headers of kernels to come and are not there.
   returned: always
   type: dict
 secure_boot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ def host(row: dict[str, str]) -> Host:
         way="" if first == "nothing" else "runfile" if "runfile" in words else "package",
         broken=(given["broken"],) if "broken" in given else (),
         fabric=given.get("fabric", ""),
+        installed=data.TOOLS.get(SYSTEMS[row["system"]].split()[0], ()),
         nouveau="nouveau" in words,
     )
     return Host(
@@ -224,6 +226,82 @@ def test_packages(system: str, cuda: str, more: dict[str, Any], packages: str, f
     assert made.tools == more.get("packages", data.TOOLS[SYSTEMS[system].split()[0]])
 
 
+KEPT = Present(
+    "580.95", "580.95", "580.95", "open", "package", packages=("nvidia-dkms-580-open",), installed=("nvidia-utils-580",)
+)
+A100 = (GPUS["A100"],)
+
+
+def test_a_driver_that_stays_gets_what_the_unit_of_the_role_runs() -> None:
+    assert decide(Host("Debian 12", A100, present=KEPT), Wish()).tools == ("nvidia-modprobe",)
+    assert decide(Host("Ubuntu 24", A100, present=KEPT), Wish()).tools == ("nvidia-modprobe",)
+    there = replace(KEPT, installed=("nvidia-modprobe",))
+    assert decide(Host("Ubuntu 24", A100, present=there), Wish()).tools == ()
+    assert decide(Host("Ubuntu 24", A100, present=replace(KEPT, way="runfile")), Wish()).tools == ()
+    assert decide(Host("Fedora 42", A100, present=KEPT), Wish()).tools == ()
+    assert decide(Host("Ubuntu 24", A100, present=KEPT), Wish(packages=("mine",))).tools == (), "that is the user's"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "present", "headers", "packages"),
+    [
+        ({"headers": "unknown"}, Present(), (), "linux-headers-6.1.0-49-amd64"),
+        ({"headers": "installed"}, Present(), (), ""),
+        ({"headers": "installed", "meta": ("linux-headers-amd64",)}, Present(), (), "linux-headers-amd64"),
+        (
+            {"headers": "available", "next": "6.1.0-50-amd64", "next_headers": "available", "meta": ("m",)},
+            Present(), (), "linux-headers-6.1.0-49-amd64 linux-headers-6.1.0-50-amd64 m",
+        ),
+        ({"headers": "available", "next": "6.1.0-50-amd64", "next_headers": "installed"}, Present(), (),
+         "linux-headers-6.1.0-49-amd64"),
+        ({"headers": "missing", "meta": ("m",)}, Present(), ("mine",), "mine"),
+        ({"headers": "available", "next": "6.1.0-50-amd64", "next_headers": "unknown", "meta": ("m",)}, KEPT, (),
+         "linux-headers-6.1.0-50-amd64 m"),
+        ({"headers": "available", "meta": ("m",)}, replace(KEPT, packages=()), (), ""),
+        ({"headers": "available", "meta": ("m",)}, KEPT, ("mine",), ""),
+    ],
+)  # fmt: skip
+def test_headers_of_kernels(kernel: dict[str, Any], present: Present, headers: tuple[str, ...], packages: str) -> None:
+    made = decide(Host("Debian 12", A100, kernel="6.1.0-49-amd64", present=present, **kernel), Wish(headers=headers))
+    assert " ".join(made.headers) == packages
+
+
+def test_a_kernel_that_would_start_without_gpus_is_told() -> None:
+    kernel: dict[str, Any] = {
+        "kernel": "6.1.0-49-amd64",
+        "headers": "installed",
+        "next": "6.1.0-50-amd64",
+        "next_headers": "missing",
+    }
+    for present in (KEPT, Present()):
+        made = decide(Host("Debian 12", A100, present=present, **kernel), Wish())
+        assert made.headers == ()
+        assert "kernel 6.1.0-50-amd64 starts with the next restart" in made.reasons[-1]
+    for other in (replace(KEPT, packages=()), replace(KEPT, way="runfile", packages=())):
+        assert "next restart" not in "".join(decide(Host("Debian 12", A100, present=other, **kernel), Wish()).reasons)
+
+
+@pytest.mark.parametrize(
+    ("system", "gpus", "wish", "switched", "source"),
+    [
+        ("Ubuntu 24", "8xH100+4", Wish(), True, "distribution"),
+        ("Debian 12", "8xH100+4", Wish(), True, "nvidia"),
+        ("Debian 12", "8xB200", Wish(), True, "nvidia"),
+        ("Debian 12", "8xH100", Wish(), False, ""),
+    ],
+)
+@pytest.mark.parametrize("way", ["package", "runfile", ""])
+def test_where_the_fabric_manager_comes_from(
+    system: str, gpus: str, wish: Wish, switched: bool, source: str, way: str
+) -> None:
+    ids, switches = devices(gpus)
+    present = replace(KEPT, way=way) if way else Present()
+    made = decide(Host(system, ids, switches, headers="installed", present=present), wish)
+    assert (made.switched, made.fabric_source) == (switched, source)
+    assert bool(made.fabric) == switched
+    assert made.source == (way or source or "nvidia")
+
+
 def test_another_kind_of_module_goes_before_the_new_one_comes() -> None:
     there = Present("535.309", "535.309", "", "proprietary", "package", packages=("nvidia-kernel-dkms",))
     made = decide(Host("Debian 12", (GPUS["A100"],), present=there), Wish())
@@ -264,7 +342,16 @@ def test_branch_of_a_version() -> None:
 
 def found(**driver: Any) -> dict[str, Any]:
     """What gpu_info tells, as far as the decision reads it."""
-    empty = {"library": "", "module": "", "loaded": "", "kind": "", "way": "", "broken": [], "packages": []}
+    empty = {
+        "library": "",
+        "module": "",
+        "loaded": "",
+        "kind": "",
+        "way": "",
+        "broken": [],
+        "packages": [],
+        "installed": {},
+    }
     return {
         "pci": [
             {"device": "2901", "driver": "nvidia"},
@@ -272,10 +359,13 @@ def found(**driver: Any) -> dict[str, Any]:
             {"device": "1db5", "driver": "vfio-pci"},
         ],
         "switches": [],
-        "kernel": {"release": "6.8.0-60-generic", "headers": "installed"},
+        "kernel": {
+            "release": "6.8.0-60-generic", "headers": "installed", "next": "", "next_headers": "",
+            "meta": ["linux-headers-generic"],
+        },
         "secure_boot": {"on": None, "key": ""},
         "driver": {**empty, "fabric_manager": "", **driver},
-    }
+    }  # fmt: skip
 
 
 def test_documents_come_and_go() -> None:
@@ -283,6 +373,7 @@ def test_documents_come_and_go() -> None:
     made = decision(found(), wishes)
     assert (made["action"], made["branch"], made["fabric"]) == ("install", 580, ["nvidia-fabricmanager"])
     assert made["tools"][-2:] == ["nvlsm", "infiniband-diags"], "NVSwitches behind ConnectX"
+    assert made["headers"] == ["linux-headers-generic"]
     assert made["reasons"][0] == "CUDA 13.0 needs branch 580 or newer"
 
 
@@ -291,7 +382,8 @@ def test_headers_that_the_user_names_are_taken_on_trust() -> None:
     told["kernel"]["headers"] = "missing"
     wishes = {"system": "Ubuntu 24"}
     assert decision(told, wishes)["action"] == "refused"
-    assert decision(told, {**wishes, "headers": ["linux-headers-mine"]})["action"] == "install"
+    made = decision(told, {**wishes, "headers": ["linux-headers-mine"]})
+    assert (made["action"], made["headers"]) == ("install", ["linux-headers-mine"])
 
 
 def test_a_gpu_that_is_passed_on_does_not_count() -> None:

@@ -190,7 +190,7 @@ def test_no_driver(machine: Machine) -> None:
     machine.packages("ii  libc6 2.36-9")
     assert machine.driver("", "") == {
         "library": "", "module": "", "loaded": "", "kind": "", "way": "", "packages": [], "fabric_manager": "",
-        "broken": [],
+        "installed": {}, "broken": [],
     }  # fmt: skip
 
 
@@ -224,6 +224,19 @@ def test_packages_that_are_held_are_installed(machine: Machine) -> None:
     machine.packages("hi  libnvidia-ml1 580.95.05-1", "hi  nvidia-kernel-open-dkms 580.95.05-1")
     found = machine.driver()
     assert (found["way"], found["packages"], found["broken"]) == ("package", ["nvidia-kernel-open-dkms"], [])
+
+
+def test_installed_packages_are_told_with_the_version_of_their_maker(machine: Machine) -> None:
+    machine.packages(
+        "hi  libnvidia-ml1 1:580.95.05-1~deb12u1",
+        "ii  nvidia-modprobe 535.161.07-1",
+        "rc  nvidia-smi 1-1",
+        "ii  bash 5",
+    )
+    assert machine.driver()["installed"] == {
+        "libnvidia-ml1": {"version": "580.95.05", "held": True},
+        "nvidia-modprobe": {"version": "535.161.07", "held": False},
+    }
 
 
 def test_module_that_runs(machine: Machine) -> None:
@@ -278,16 +291,62 @@ def test_a_package_that_is_there_or_gone_is_in_order(machine: Machine, state: st
 # --- the kernel --------------------------------------------------------------------------------------------------
 
 
+def headers(machine: Machine, release: str = "") -> tuple[str, str]:
+    """A kernel and whether its headers can be had."""
+    found = present.kernel(machine.place, release)
+    return found["release"], found["headers"]
+
+
 def test_headers(machine: Machine) -> None:
-    assert present.kernel(machine.place, "") == {"release": KERNEL, "headers": "unknown"}
+    assert headers(machine) == (KERNEL, "unknown")
     machine.write("var/lib/apt/lists/mirror_Packages")
-    assert present.kernel(machine.place, "")["headers"] == "missing"
+    assert headers(machine) == (KERNEL, "missing")
     machine.prints["apt-cache"] = f"linux-headers-{KERNEL}:\n  Installed: (none)\n  Candidate: (none)\n"
-    assert present.kernel(machine.place, "")["headers"] == "missing"
+    assert headers(machine) == (KERNEL, "missing")
     machine.prints["apt-cache"] = f"linux-headers-{KERNEL}:\n  Installed: (none)\n  Candidate: 6.1.140-1\n"
-    assert present.kernel(machine.place, "")["headers"] == "available"
+    assert headers(machine) == (KERNEL, "available")
     machine.write("lib/modules/6.12/build")
-    assert present.kernel(machine.place, "6.12") == {"release": "6.12", "headers": "installed"}
+    assert headers(machine, "6.12") == ("6.12", "installed")
+
+
+@pytest.mark.parametrize(
+    ("runs", "installed", "later"),
+    [
+        ("6.1.0-9-amd64", [KERNEL], KERNEL),
+        (KERNEL, ["6.1.0-9-amd64", KERNEL], ""),
+        (KERNEL, [KERNEL, "6.1.0-50-amd64", "6.1.0-100-amd64"], "6.1.0-100-amd64"),
+        (KERNEL, [KERNEL, "6.12.48+deb13-amd64", "0-rescue-4b1c"], "6.12.48+deb13-amd64"),
+        (KERNEL, [], ""),
+    ],
+)
+def test_the_kernel_that_starts_next(machine: Machine, runs: str, installed: list[str], later: str) -> None:
+    for release in installed:
+        machine.write(f"boot/vmlinuz-{release}")
+    machine.write("proc/sys/kernel/osrelease", runs)
+    found = present.kernel(machine.place, "")
+    assert (found["next"], found["next_headers"]) == (later, "unknown" if later else "")
+    assert present.kernel(machine.place, runs)["next"] == "", "the user names the kernel that starts"
+
+
+@pytest.mark.parametrize(
+    ("packages", "meta"),
+    [
+        ([f"linux-image-{KERNEL}"], []),
+        (["linux-image-amd64"], ["linux-headers-amd64"]),
+        (["linux-image-amd64", "linux-headers-amd64"], []),
+        (["linux-image-cloud-amd64", "linux-image-rt-amd64"], ["linux-headers-cloud-amd64", "linux-headers-rt-amd64"]),
+        (["linux-image-generic-hwe-22.04"], ["linux-headers-generic-hwe-22.04"]),
+        (["linux-image-aws", "linux-image-unsigned-6.8.0-60-generic"], ["linux-headers-aws"]),
+        (["linux-image-amd64-dbg", "linux-image-extra-virtual"], []),
+    ],
+)
+def test_packages_with_the_headers_of_kernels_to_come(machine: Machine, packages: list[str], meta: list[str]) -> None:
+    machine.packages(*(f"ii  {name} 6.1" for name in packages), "rc  linux-image-arm64 6.1")
+    assert present.kernel(machine.place, "")["meta"] == meta
+    machine.write("var/lib/apt/lists/mirror_Packages")
+    assert present.kernel(machine.place, "")["meta"] == [], "no repository has them"
+    machine.prints["apt-cache"] = "  Candidate: 6.1.140-1\n"
+    assert present.kernel(machine.place, "")["meta"] == meta
 
 
 def test_secure_boot(machine: Machine) -> None:

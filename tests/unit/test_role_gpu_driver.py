@@ -112,11 +112,17 @@ def test_options_reach_the_module_under_every_name_that_it_has() -> None:
     ]
 
 
-@pytest.mark.parametrize(("watts", "commands"), [(0, 1), ("300", 2)])
-def test_the_unit_sets_the_limit_only_where_one_is_wanted(watts: Any, commands: int) -> None:
-    text = render("llmops-gpu.service.j2", gpu_driver_power_limit=watts)
-    assert len(re.findall(r"(?m)^ExecStart=", text)) == commands
-    assert ("-pl 300" in text) == (watts == "300")
+@pytest.mark.parametrize(("watts", "limit"), [(0, []), ("300", ["/usr/bin/nvidia-smi -pl 300"])])
+def test_the_unit_makes_the_nodes_of_every_gpu_and_sets_a_limit_where_one_is_wanted(
+    watts: Any, limit: list[str]
+) -> None:
+    pci = [{"driver": driver} for driver in ("nvidia", "vfio-pci", "")]
+    text = render("llmops-gpu.service.j2", gpu_driver_power_limit=watts, __gpu_driver_now={"pci": pci})
+    assert re.findall(r"(?m)^ExecStart=(.*)$", text) == [
+        "/usr/bin/nvidia-modprobe -c 255 -c 0 -c 1",
+        "/usr/bin/nvidia-modprobe -u -c 0",
+        *limit,
+    ]
 
 
 def test_components_are_asked_of_the_repositories_that_the_host_has() -> None:

@@ -148,6 +148,9 @@ PACKAGES = {
 }  # fmt: skip
 # Those whose version need not be the driver's.
 TOOLS = {"Debian": ("nvidia-modprobe", "nvidia-persistenced"), "Ubuntu": ("nvidia-modprobe",)}
+# What the role's own unit runs. A driver that stays gets it alone: it uses no library of the driver, while the daemon
+# could draw in one of another version.
+NODES = "nvidia-modprobe"
 # Keeps apt on a branch of NVIDIA's repository, in which the names of packages do not tell the branch. It is installed
 # before the driver.
 PINNING = "nvidia-driver-pinning-{branch}"

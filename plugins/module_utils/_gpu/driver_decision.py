@@ -28,6 +28,7 @@ class Present:
     broken: tuple[str, ...] = ()  # what is half there, in words with the mend
     packages: tuple[str, ...] = ()  # that hold a kernel module
     fabric: str = ""  # version of the fabric manager
+    installed: tuple[str, ...] = ()  # packages of a driver
     nouveau: bool = False  # the other driver of these GPUs holds them
 
 
@@ -44,6 +45,9 @@ class Host:
     key: str = ""  # with which modules built here are signed, if that key is enrolled
     serving: tuple[str, ...] = ()  # units that serve now
     present: Present = field(default_factory=Present)
+    next: str = ""  # the kernel that starts with the next restart, if it is another
+    next_headers: str = ""
+    meta: tuple[str, ...] = ()  # packages with the headers of kernels to come, if they are not there
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Wish:
     source: str = "auto"
     file: str = ""
     packages: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     generations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,9 +75,12 @@ class Decision:
     source: str = ""
     packages: tuple[str, ...] = ()  # at a version of the branch
     tools: tuple[str, ...] = ()  # packages at any version
+    headers: tuple[str, ...] = ()  # packages with headers of kernels
     remove: tuple[str, ...] = ()
     first: tuple[str, ...] = ()  # packages that come before all others
     fabric: tuple[str, ...] = ()  # packages at the very version of the driver
+    fabric_source: str = ""
+    switched: bool = False  # the GPUs want a fabric manager
     reboot: str = ""  # why the host must be restarted before the driver works
     reasons: tuple[str, ...] = ()
 
@@ -130,7 +138,7 @@ def _decide(host: Host, wish: Wish) -> Decision:
     if not why and need.fabric and present.fabric != present.library:
         return _with_fabric(host, need, wish)
     if not why:
-        return _keep(host, need)
+        return _keep(host, need, wish)
     if present.way == "runfile":
         raise Refused(
             f"driver {present.library} was installed by NVIDIA's .run file and cannot stay ({why}): run"
@@ -225,9 +233,20 @@ def _unfit(present: Present, need: Need, wish: Wish) -> str:
     return ""
 
 
-def _keep(host: Host, need: Need) -> Decision:
+def _keep(host: Host, need: Need, wish: Wish) -> Decision:
+    """The driver stays, and gets what the role's own unit and the next kernel need."""
     present = host.present
-    decision = Decision("keep", branch_of(present.library), present.kind, present.way, reasons=need.reasons)
+    built = bool(present.packages)
+    decision = Decision(
+        "keep",
+        branch_of(present.library),
+        present.kind,
+        present.way,
+        tools=_tools(host, wish),
+        headers=_later(host, wish) if built else (),
+        switched=need.fabric,
+        reasons=(*need.reasons, *(_unready(host, wish) if built else ())),
+    )
     if present.loaded == present.library:
         return decision
     _signed(host)
@@ -235,16 +254,26 @@ def _keep(host: Host, need: Need) -> Decision:
     return replace(decision, action="reboot" if reboot else "keep", reboot=reboot)
 
 
+def _tools(host: Host, wish: Wish) -> tuple[str, ...]:
+    """What the driver that stays lacks; one of NVIDIA's .run file brings all, and what the user names is the user's."""
+    present, names = host.present, data.TOOLS.get(host.system.partition(" ")[0], ())
+    if present.way == "runfile" or wish.packages or data.NODES in present.installed or data.NODES not in names:
+        return ()
+    return (data.NODES,)
+
+
 def _with_fabric(host: Host, need: Need, wish: Wish) -> Decision:
     """The driver stays, and gets the fabric manager of its version."""
     branch = branch_of(host.present.library)
     source, _branch, _kind = _choice(host, replace(need, lowest=branch, last=branch), replace(wish, kind="auto"))
     why = f"the fabric manager is {host.present.fabric or 'not there'}, the driver is {host.present.library}"
+    kept = _keep(host, need, wish)
     return replace(
-        _keep(host, need),
+        kept,
         action="install",
         fabric=_fabric(_names(host, source), branch),
-        reasons=(why, *need.reasons),
+        fabric_source=source,
+        reasons=(why, *kept.reasons),
     )
 
 
@@ -265,12 +294,37 @@ def _signed(host: Host) -> None:
         )
 
 
+# --- headers of kernels ------------------------------------------------------------------------------------------
+
+
+def _headers(host: Host, wish: Wish) -> tuple[str, ...]:
+    """Packages with which a module is built for the kernel that is meant, and for those after it."""
+    mine = () if host.headers == "installed" else (f"linux-headers-{host.kernel}",)
+    return wish.headers or (*mine, *_later(host, wish))
+
+
+def _later(host: Host, wish: Wish) -> tuple[str, ...]:
+    """Packages with which a module is built for the kernels after that; none where the user names the headers."""
+    later = (f"linux-headers-{host.next}",) if host.next_headers in ("available", "unknown") else ()
+    return () if wish.headers else (*later, *host.meta)
+
+
+def _unready(host: Host, wish: Wish) -> tuple[str, ...]:
+    """What is wrong with the kernel that starts next."""
+    if host.next_headers != "missing" or wish.headers:
+        return ()
+    return (
+        f"kernel {host.next} starts with the next restart, and no repository of the host has its headers: it will have"
+        " no GPUs; upgrade the kernel, or name packages with its headers in gpu_driver_headers",
+    )
+
+
 # --- what is installed -------------------------------------------------------------------------------------------
 
 
 def _install(host: Host, need: Need, wish: Wish) -> Decision:
     _signed(host)
-    if host.headers == "missing":
+    if host.headers == "missing" and not wish.headers:
         raise Refused(
             f"no repository of the host has the headers of its kernel {host.kernel}: restart it with the newest"
             " kernel, or name their packages in gpu_driver_headers"
@@ -297,11 +351,14 @@ def _install(host: Host, need: Need, wish: Wish) -> Decision:
         source,
         packages,
         tools,
+        _headers(host, wish),
         remove=tuple(one for one in host.present.packages if one not in (*packages, *tools)),
         first=(data.PINNING.format(branch=branch),) if source == "nvidia" and not wish.packages else (),
         fabric=fabric,
+        fabric_source=source if fabric else "",
+        switched=need.fabric,
         reboot=_why_reboot(host.present),
-        reasons=need.reasons,
+        reasons=(*need.reasons, *_unready(host, wish)),
     )
 
 
@@ -374,13 +431,16 @@ def _fabric(names: tuple[str, str], branch: int) -> tuple[str, ...]:
 def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
     """Decide by what the module gpu_info found and the variables of the role, without their prefix."""
     mine = [one for one in found["pci"] if one["driver"] != "vfio-pci"]  # passed on to a virtual machine
-    driver = found["driver"]
+    driver, kernel = found["driver"], found["kernel"]
     host = Host(
         system=str(wishes.get("system", "")),
         devices=tuple(int(str(one["device"]), 16) for one in mine),
         switches=len(found["switches"]),
-        kernel=found["kernel"]["release"],
-        headers="available" if wishes.get("headers") else found["kernel"]["headers"],
+        kernel=kernel["release"],
+        headers=kernel["headers"],
+        next=kernel["next"],
+        next_headers=kernel["next_headers"],
+        meta=_texts(kernel["meta"]),
         secure_boot=bool(found["secure_boot"]["on"]),
         key=found["secure_boot"]["key"],
         serving=_texts(wishes.get("serving", ())),
@@ -393,6 +453,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
             broken=_texts(driver["broken"]),
             packages=_texts(driver["packages"]),
             fabric=driver["fabric_manager"],
+            installed=_texts(driver["installed"]),
             nouveau=any(one["driver"] == "nouveau" for one in mine),
         ),
     )
@@ -404,6 +465,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
         source=str(wishes.get("source", "auto")),
         file=str(wishes.get("file", "")),
         packages=_texts(wishes.get("packages", ())),
+        headers=_texts(wishes.get("headers") or ()),
         generations=dict(wishes.get("generations") or {}),
     )
     made = decide(host, wish)

@@ -23,6 +23,9 @@ _HOLDS_MODULE = re.compile(
 )
 _OURS = re.compile(r"(lib)?nvidia-|libcuda1$|cuda-drivers")
 _LIBRARY = re.compile(r"libnvidia-(ml1|compute)|nvidia-driver-cuda|libnvidia-tesla.*-ml1")
+# Packages that follow the newest kernel of a flavour: linux-image-amd64, linux-image-cloud-amd64, linux-image-aws,
+# linux-image-generic-hwe-22.04. Those with the headers are named alike.
+_FOLLOWS = re.compile(r"linux-image-(?!\d|unsigned-|extra-|.*-dbg$)(.+)")
 _EFI = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _UNINSTALL = "usr/bin/nvidia-uninstall"
 
@@ -46,16 +49,43 @@ class Place:
         return "" if done.problem else done.text.strip()
 
 
-def kernel(place: Place, release: str) -> dict[str, str]:
-    """A kernel and whether modules can be built for it; an empty release is the one that runs."""
-    release = release or place.text("proc/sys/kernel/osrelease")
+def kernel(place: Place, release: str) -> dict[str, Any]:
+    """A kernel and whether modules can be built for it, and for those after it; an empty release is the one that runs.
+
+    ``next`` is the newest kernel that is installed, which starts with the next restart; empty when it runs already.
+    ``meta`` are packages that are not there and bring the headers of kernels to come.
+    """
+    meant = release or place.text("proc/sys/kernel/osrelease")
+    newest = max((file.name.partition("-")[2] for file in place.root.glob("boot/vmlinuz-*")), key=_order, default="")
+    later = newest if not release and _order(newest) > _order(meant) else ""
+    names = {name for name, (state, _version) in _listed(place) if state[1:2] == "i"}
+    follow = sorted(f"linux-headers-{match[1]}" for match in map(_FOLLOWS.fullmatch, names) if match)
+    return {
+        "release": meant,
+        "headers": _headers(place, meant),
+        "next": later,
+        "next_headers": _headers(place, later) if later else "",
+        "meta": [name for name in follow if name not in names and _offered(place, name) is not False],
+    }
+
+
+def _headers(place: Place, release: str) -> str:
+    """Whether the headers of a kernel are installed, available, missing or unknown."""
     if (place.root / "lib/modules" / release / "build").exists():
-        return {"release": release, "headers": "installed"}
+        return "installed"
+    return {True: "available", False: "missing", None: "unknown"}[_offered(place, f"linux-headers-{release}")]
+
+
+def _offered(place: Place, package: str) -> bool | None:
+    """Whether a repository has a package; None when nobody has asked the repositories yet."""
     if not any((place.root / "var/lib/apt/lists").glob("*_Packages*")):
-        return {"release": release, "headers": "unknown"}  # nobody has asked the repositories yet
-    policy = place.output("apt-cache", "policy", f"linux-headers-{release}")
-    found = re.search(r"Candidate: (?!\(none\))\S", policy) is not None
-    return {"release": release, "headers": "available" if found else "missing"}
+        return None
+    return re.search(r"Candidate: (?!\(none\))\S", place.output("apt-cache", "policy", package)) is not None
+
+
+def _order(release: str) -> list[tuple[int, int | str]]:
+    """Orders releases as the boot loader does: 6.1.0-9 before 6.1.0-49."""
+    return [(1, int(part)) if part.isdigit() else (0, part) for part in re.findall(r"\d+|\D+", release)]
 
 
 def secure_boot(place: Place, keys: Iterable[str]) -> dict[str, Any]:
@@ -70,7 +100,7 @@ def secure_boot(place: Place, keys: Iterable[str]) -> dict[str, Any]:
 
 def driver(place: Place, release: str) -> dict[str, Any]:
     """The driver: its versions on disk and in the kernel, its kind, how it came, and what of it is half there."""
-    packages = dict(_packages(place))
+    packages = {name: rest for name, rest in _listed(place) if _OURS.match(name)}
     installed = {name: version for name, (state, version) in packages.items() if state[1] == "i"}
     libraries, module, kind = _libraries(place), *_module(place, release)
     loaded = place.text("sys/module/nvidia/version")
@@ -84,6 +114,10 @@ def driver(place: Place, release: str) -> dict[str, Any]:
         "kind": kind,
         "way": "runfile" if runfile else "package" if any(map(_LIBRARY.match, installed)) else "",
         "packages": sorted(filter(_HOLDS_MODULE.fullmatch, installed)),
+        "installed": {
+            name: {"version": _upstream(version), "held": packages[name][0][0] == "h"}
+            for name, version in sorted(installed.items())
+        },
         "fabric_manager": next((_upstream(v) for n, v in installed.items() if "nvidia-fabricmanager" in n), ""),
         "broken": [*_broken(packages, libraries, module or loaded, runfile)],
     }
@@ -108,14 +142,13 @@ def _broken(packages: dict[str, tuple[str, str]], libraries: list[str], module: 
         yield f"module {module} is there without its libraries: dkms status shows it, dkms remove takes it away"
 
 
-def _packages(place: Place) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Packages of a driver with dpkg's state (ii: installed; hi: installed and held) and version."""
+def _listed(place: Place) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Packages with dpkg's state (ii: installed; hi: installed and held) and version."""
     listed = place.output("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n")
     for line in listed.splitlines():
         state, _tab, rest = line.partition("\t")
         name, _tab, version = rest.partition("\t")
-        if _OURS.match(name):
-            yield name, (state.strip(), version)
+        yield name, (state.strip(), version)
 
 
 def _upstream(version: str) -> str:
