@@ -12,8 +12,8 @@ short_description: Put a model revision on disk, whole or not at all
 description:
   - Brings the files of a model to C(<root>/<name>/<revision>/), which nothing changes afterwards.
   - The files are written aside, checked (C(safetensors) headers against file lengths, shards against the index, the
-    source's own C(SHA256SUMS) where it has one), checksummed to C(SHA256SUMS), and become visible by one rename.
-    Killed at any moment, it leaves no revision that looks whole and is not.
+    source's own C(SHA256SUMS) where it has one, weights at all), checksummed to C(SHA256SUMS), and become visible by
+    one rename. Killed at any moment, it leaves no revision that looks whole and is not.
 extends_documentation_fragment:
   - llmops.vllm.attributes
 options:
@@ -73,6 +73,13 @@ options:
       - A C(SHA256SUMS) in the source is compared in any case.
     type: dict
     default: {}
+  weights:
+    description:
+      - Whether a model must hold weights. V(false) is for one that is served with C(load-format) C(dummy), whose
+        weights vLLM makes up.
+    type: bool
+    default: true
+    version_added: 0.2.0
   reader:
     description: User who must be able to read the files. Checked as that user.
     type: str
@@ -242,6 +249,7 @@ def main() -> None:
             "include": {"type": "list", "elements": "str", "default": []},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "sha256sums": {"type": "dict", "default": {}},
+            "weights": {"type": "bool", "default": True},
             "reader": {"type": "str"},
             "size_bytes": {"type": "int", "default": 0},
             "min_free_bytes": {"type": "int", "default": 1 << 30},

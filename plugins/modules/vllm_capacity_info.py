@@ -27,8 +27,8 @@ options:
   gpu_types:
     description:
       - Tiers to judge, such as V(h100-80gb).
-      - Known are t4, a10, l4, a100-40gb, l40s, rtx-6000-ada, h100-80gb, a100-80gb, h100-nvl-94gb, gh200, rtx-pro-6000,
-        h200-141gb, b200-180gb and b300.
+      - Known are t4, a10, a10g, l4, a100-40gb, a100-pcie-40gb, l40s, rtx-6000-ada, h100-80gb, h100-pcie-80gb,
+        a100-80gb, a100-pcie-80gb, h100-nvl-94gb, gh200, rtx-pro-6000, h200-141gb, h200-nvl-141gb, b200-180gb and b300.
     type: list
     elements: str
     default: []
@@ -51,6 +51,11 @@ options:
       - Long flag names of C(vllm serve) and their values. Those that count are gpu-memory-utilization, max-model-len,
         max-num-seqs, max-num-batched-tokens, performance-mode, kv-cache-dtype, kv-cache-memory-bytes, quantization,
         dtype, pipeline-parallel-size, block-size, async-scheduling, enforce-eager and disable-hybrid-kv-cache-manager.
+      - A max-model-len of V(auto) or V(-1) is the longest that fits.
+      - >-
+        The verdict is C(not known) with those that no formula follows: hf-overrides, cpu-offload-gb,
+        offload-group-size, decode-context-parallel-size, prefill-context-parallel-size, data-parallel-size for a
+        mixture of experts, and a quantization other than FP8 and INT8 of weights that are not quantised.
     type: dict
     default: {}
   quantizations:
@@ -182,14 +187,18 @@ results:
     verdict:
       description:
         - C(fits); C(tight) where it fits without the estimate of what computing needs, so that it may not start;
-          C(does not fit) where vLLM is certain to refuse; C(not known) where a formula is missing.
+          C(does not fit) where vLLM is certain to refuse; C(not known) where a formula is missing, or one of the
+          O(settings) has none.
       type: str
     reason:
-      description: Why it does not, or may not, in words.
+      description: Why it does not, or may not, or why nobody knows, in words.
       type: str
     length:
       description: Tokens of the longest request, null where neither flags nor config tell it.
       type: int
+    fitted:
+      description: Whether C(length) is what fits, as max-model-len says V(auto), 0 for not one token.
+      type: bool
     budget:
       description: Bytes of a GPU that vLLM may use.
       type: int

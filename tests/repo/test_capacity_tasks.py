@@ -22,14 +22,19 @@ TASKS = ROOT / "roles" / "vllm" / "tasks" / "configure_capacity.yml"
 
 
 def play(
-    tmp_path: pathlib.Path, config: dict[str, Any], name: str, gpu_type: str = "h100-80gb", gpus: tuple[str, ...] = ()
+    tmp_path: pathlib.Path,
+    config: dict[str, Any],
+    name: str,
+    gpu_type: str = "h100-80gb",
+    gpus: tuple[str, ...] = (),
+    **settings: Any,
 ) -> list[str]:
     """A play of these tasks alone, for a replica that serves this model, on a host with these GPUs or without any."""
     model = tmp_path / name
     model.mkdir()
     (model / "config.json").write_text(json.dumps(config))
     replica = {"name": "r0", "model": str(model), "model_name": name, "gpus": [0, 1], "tensor_parallel_size": 2}
-    replica["settings"] = {"max-model-len": 8192, "model": str(model), "port": 8000}
+    replica["settings"] = {"max-model-len": 8192, "model": str(model), "port": 8000, **settings}
     known = {"__vllm_plan": [replica, {**replica, "gpus": []}], "vllm_gpu_type": gpu_type, "vllm_gpus": 8}
     known["__vllm_gpu_tier"] = yaml.safe_load((ROOT / "roles" / "vllm" / "vars" / "main.yml").read_text())[
         "__vllm_gpu_tier"
@@ -55,9 +60,10 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
         play(tmp_path, models.LLAMA_8B, "same", "h100-80gb", ("t4", "h100")),
         play(tmp_path, models.LLAMA_8B, "other", "h100-80gb", ("a100", "a100")),
         play(tmp_path, models.SCOUT, "of-no-tier", "", ("t4", "t4")),
+        play(tmp_path, models.SCOUT, "spread", **{"data-parallel-size": 4, "enable-expert-parallel": True}),
     ]
     env = plain_ansible.environment(tmp_path)
-    refused, good, unknown, same, other, of_no_tier = ansible_once.run(plays, cwd=tmp_path, env=env)
+    refused, good, unknown, same, other, of_no_tier, spread = ansible_once.run(plays, cwd=tmp_path, env=env)
     assert refused.rc == 2, refused.out
     words = "localhost: scout does not fit 2 x h100-80gb for replica r0: the weights take 100.4 GiB of each GPU"
     assert words in " ".join(refused.out.split())
@@ -72,3 +78,7 @@ def test_models_by_what_they_weigh(tmp_path: pathlib.Path) -> None:
     assert of_no_tier.rc == 2, of_no_tier.out
     words = "localhost: of-no-tier does not fit 2 x 15.0 GiB for replica r0: the weights take 100.4 GiB of each GPU"
     assert words in " ".join(of_no_tier.out.split())
+    assert spread.rc == 0, spread.out
+    words = "localhost: whether spread fits: data-parallel-size is 4, and the experts are spread over all of its GPUs"
+    assert words in " ".join(spread.out.split())
+    assert "whether llama fits" not in good.out

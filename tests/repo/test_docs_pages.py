@@ -13,7 +13,8 @@ from . import metric_names
 
 USED_IN = ("roles", "playbooks", "plugins")
 QUERIES = ("dashboards", "rules")  # folders of files for Grafana and Prometheus: they know metrics, and no variables
-NAME = re.compile(r"(?<![\w.:])llmops_[a-z_]*[a-z]\b")
+# as a name of its own, or in hostvars[...]
+NAME = re.compile(r"(?<![\w:])(?:(?<!\.)|(?<=\]\.))llmops_[a-z_]*[a-z]\b")
 
 
 @pytest.mark.parametrize("path", docs_pages.pages(), ids=lambda path: path.name)

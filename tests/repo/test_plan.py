@@ -28,11 +28,16 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "config.json").write_text(json.dumps(config))
     (tmp_path / "plan.yml").write_text(blocks("yaml")[0])
-    hosts = {"gpu1": {"llmops_gpu_type": "h100-80gb", "llmops_price_usd_per_hour": 16, "vllm_gpus": 8}}
+    hosts = {
+        "gpu1": {"llmops_gpu_type": "h100-80gb", "llmops_price_usd_per_hour": 16, "vllm_gpus": 8},
+        "gpu2": {"llmops_gpu_type": "H200", "llmops_price_usd_per_hour": 12, "vllm_gpus": 4},  # another word for a tier
+        "gpu3": {"llmops_gpu_type": "our own", "llmops_price_usd_per_hour": 1},
+    }
     (tmp_path / "priced.json").write_text(json.dumps({"llm_servers": {"hosts": hosts}}))
     (tmp_path / "plain.json").write_text(json.dumps({"llm_servers": {"hosts": {"gpu1": {}}}}))
     env = plain_ansible.environment(tmp_path)
-    paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": ["h100-80gb", "a100-40gb"]}
+    kinds = ["h100-80gb", "a100-40gb", "h200-141gb"]
+    paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": kinds}
     beside = {"llmops_plan_model_config": "files/config.json", "llmops_plan_gpu_types": ["h100"]}
     (tmp_path / "variants.yml").write_text(blocks("yaml")[1])
     (tmp_path / "llama-70b").mkdir()
@@ -56,7 +61,7 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
         assert "WARNING" not in done.out
     assert priced.rc == 0, priced.out
     written = json.loads((tmp_path / "plan.json").read_text())
-    assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29]
-    assert [row["tensor_parallel_size"] for row in written] == [2, 8]
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29, 3]
+    assert [row["tensor_parallel_size"] for row in written] == [2, 8, 2]
     assert wrong.rc == 2 and "'h100' is no tier: give one of t4, " in " ".join(wrong.out.split())
     assert none.rc == 2 and "llmops_plan_model_config is ''" in " ".join(none.out.split())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity import kv, parts, weights
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity import files, kv, parts, weights
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.change import Gpus, changes
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.fit import Model, fit, sizes, useful_concurrency
-from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import Flags, flags, tokens
+from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import FITTED, Flags, flags, tokens
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
 from ansible_collections.llmops.vllm.plugins.module_utils._check import capacity as check_capacity
 from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
@@ -238,6 +239,8 @@ def test_config_of_another_form_is_told_in_words(change: Config) -> None:
         ({"gpu-memory-utilization": "most"}, "gpu-memory-utilization is 'most'"),
         ({"max-num-seqs": 0}, "max-num-seqs is 0: give a whole number above 0"),
         ({"pipeline-parallel-size": "two"}, "pipeline-parallel-size is 'two'"),
+        ({"max-model-len": -2}, "max-model-len is -2: give a whole number above 0"),
+        ({"data-parallel-size": "all"}, "data-parallel-size is 'all'"),
     ],
 )
 def test_flags_that_mean_nothing(settings: Config, words: str) -> None:
@@ -324,6 +327,111 @@ def test_what_fits_and_the_smallest_change(
     assert bool(reason) == (verdict != "fits")
 
 
+@pytest.mark.parametrize("value", [-1, "-1", "auto", "Auto"])
+def test_a_fitted_length_is_the_longest_that_fits(value: Any) -> None:
+    """vLLM takes what fits, so only weights and a first block of cache are certain to be needed."""
+    gpu, model = gpu_tiers.TIERS["l4"], Model(shape(models.LLAMA_8B))
+    asked = flags({"max-model-len": value}, 1, gpu.memory)
+    found = fit(model, asked, gpu.memory)
+    assert (found.verdict, found.reason, found.fitted) == ("fits", "", True)
+    assert found.length and 20000 < found.length < 131072
+    assert fit(model, replace(asked, length=found.length), gpu.memory).verdict == "fits"
+    assert fit(model, replace(asked, length=found.length + 16), gpu.memory).verdict == "tight"
+    assert found.concurrency == pytest.approx(1, rel=0.01)
+    roomy = gpu_tiers.TIERS["h200-141gb"]
+    found = fit(model, flags({"max-model-len": value}, 1, roomy.memory), roomy.memory)
+    assert (found.verdict, found.length) == ("fits", 131072)
+
+
+@pytest.mark.parametrize(
+    ("config", "tier", "settings", "verdict", "length", "words"),
+    [
+        (models.LLAMA_70B, "h100-80gb", {}, "does not fit", 0, "the weights take 131.4 GiB"),
+        (models.LLAMA_8B, "l4", {"gpu-memory-utilization": 0.7}, "tight", 0, "before about"),
+        (
+            models.LLAMA_8B,
+            "l4",
+            {"kv-cache-memory-bytes": 4096},
+            "does not fit",
+            0,
+            "a single token takes 4194304 bytes of cache, and it has 4096",
+        ),
+        (models.LLAMA_8B, "l4", {"kv-cache-memory-bytes": "1G"}, "fits", 8176, ""),
+        ({**models.LLAMA_8B, "max_position_embeddings": None}, "l4", {}, "fits", None, ""),
+        ({**models.LLAMA_8B, "model_type": "new"}, "l4", {}, "not known", None, "weights of new cannot be counted"),
+    ],
+)
+def test_a_fitted_length_needs_one_token(
+    config: Config, tier: str, settings: Config, verdict: str, length: int | None, words: str
+) -> None:
+    gpu = gpu_tiers.TIERS[tier]
+    found = fit(Model(shape(config)), flags({"max-model-len": "auto", **settings}, 1, gpu.memory), gpu.memory)
+    assert (found.verdict, found.length) == (verdict, length), found.reason
+    assert words in found.reason and bool(words) == bool(found.reason)
+
+
+def test_a_fitted_length_is_refused_where_weights_leave_no_block() -> None:
+    model = Model(shape(models.LLAMA_8B))
+    asked = Flags(utilization=1, length=FITTED)
+    held, token = model.weights(asked) or 0, 2 * 16 * 128 * 1024  # with the block that stays empty
+    assert fit(model, asked, held + token).verdict == "tight"
+    refused = fit(model, asked, held + token - 1)
+    assert refused.verdict == "does not fit" and "GiB of cache for a single token on each GPU" in refused.reason
+
+
+UNCERTAIN: list[tuple[Config, str, int, Config, str]] = [
+    # all experts are not on each rank: this runs
+    (
+        models.DEEPSEEK_V3,
+        "h200-141gb",
+        1,
+        {"data-parallel-size": 8, "enable-expert-parallel": True},
+        "data-parallel-size is 8",
+    ),
+    # nor are they without expert parallelism: vLLM then divides each expert among all ranks
+    (models.DEEPSEEK_V3, "h200-141gb", 1, {"data-parallel-size": 8}, "data-parallel-size is 8"),
+    (models.LLAMA_70B, "h100-80gb", 1, {"cpu-offload-gb": 80}, "cpu-offload-gb keeps weights in the host's memory"),
+    (models.LLAMA_70B, "h100-80gb", 1, {"offload-group-size": 4}, "offload-group-size keeps weights"),
+    (models.LLAMA_8B, "l4", 1, {"decode-context-parallel-size": 2}, "decode-context-parallel-size divides the cache"),
+    (models.LLAMA_8B, "l4", 1, {"prefill-context-parallel-size": "2"}, "prefill-context-parallel-size divides"),
+    (models.LLAMA_70B, "h100-80gb", 1, {"hf-overrides": {"num_hidden_layers": 2}}, "hf-overrides changes figures"),
+    (models.LLAMA_70B, "h100-80gb", 1, {"quantization": "bitsandbytes"}, "what quantization bitsandbytes makes of"),
+]
+
+
+@pytest.mark.parametrize(("config", "tier", "size", "settings", "words"), UNCERTAIN)
+def test_what_no_formula_follows_is_told_and_not_judged(
+    config: Config, tier: str, size: int, settings: Config, words: str
+) -> None:
+    """The same by the shape, with the files at hand, and in the check."""
+    gpu = gpu_tiers.TIERS[tier]
+    tensors = [files.Tensor("model.layers.0.mlp.up_proj.weight", "BF16", 70 * GB, 140 * GB)]
+    for model in (Model(shape(config)), Model(shape(config), tensors)):
+        found = fit(model, flags(settings, size, gpu.memory), gpu.memory)
+        assert found.verdict == "not known"
+        assert found.reason.startswith(words) and found.reason.endswith(": what fits cannot be computed")
+        assert (found.weights, found.request, found.pool, found.blocks, found.cache_tokens) == (None,) * 5
+    with pytest.raises(CapacityError, match=f"llama: {words}"):
+        problems(config, tier, settings=dict(settings), tensor_parallel_size=size)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (models.LLAMA_70B, {"data-parallel-size": 8}),  # a copy of the weights on each rank
+        (models.DEEPSEEK_V3, {"data-parallel-size": 1, "enable-expert-parallel": True}),
+        (
+            models.LLAMA_70B,
+            {"cpu-offload-gb": 0, "decode-context-parallel-size": 1, "hf-overrides": {}, "offload-group-size": "0"},
+        ),
+        ({**models.LLAMA_70B, **FP8}, {"quantization": "fp8", "tensor-parallel-size": 1, "max-model-len": 131072}),
+    ],
+)
+def test_what_changes_nothing_leaves_no_doubt(config: Config, settings: Config) -> None:
+    found = problems(config, "h100-80gb", settings=dict(settings))
+    assert len(found) == 1 and "does not fit 1 x h100-80gb" in found[0]
+
+
 @pytest.mark.parametrize(
     ("tier", "settings", "count", "words"),
     [
@@ -400,7 +508,11 @@ def test_requests_at_once_are_bound_by_the_pool_and_by_max_num_seqs() -> None:
         ("b200", "b200-180gb"),
         ("rtx_6000_ada", "rtx-6000-ada"),
         ("l4", "l4"),
+        ("h100-pcie", "h100-pcie-80gb"),
+        ("h200-nvl", "h200-nvl-141gb"),
+        ("a10", "a10"),
         ("a100", None),  # of 40 or of 80 GB
+        ("a100-pcie", None),
         ("h100", None),
         ("mi300x", None),
         ("", None),
@@ -409,6 +521,26 @@ def test_requests_at_once_are_bound_by_the_pool_and_by_max_num_seqs() -> None:
 def test_names_of_tiers(name: str, tier: str | None) -> None:
     found = gpu_tiers.named(name)
     assert (found.name if found else None) == tier
+
+
+@pytest.mark.parametrize(
+    ("device", "tier", "gigabytes", "tera", "nvlink"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-80gb", 3350, 989, True),
+        ("NVIDIA H100 PCIe", "h100-pcie-80gb", 2000, 756, False),
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb", 2039, 312, True),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb", 1935, 312, False),
+        ("NVIDIA A100-PCIE-40GB", "a100-pcie-40gb", 1555, 312, False),
+        ("NVIDIA A10", "a10", 600, 125, False),
+        ("NVIDIA A10G", "a10g", 600, 70, False),
+        ("NVIDIA H200", "h200-141gb", 4800, 989, True),
+        ("NVIDIA H200 NVL", "h200-nvl-141gb", 4800, 835, True),
+    ],
+)
+def test_cards_have_their_own_figures(device: str, tier: str, gigabytes: int, tera: int, nvlink: bool) -> None:
+    found = gpu_tiers.of_device(device)
+    assert found and found.name == tier
+    assert (found.bandwidth, found.flops, found.nvlink) == (gigabytes * 10**9, tera * 10**12, nvlink)
 
 
 def test_tiers_are_sound_data() -> None:
@@ -420,6 +552,15 @@ def test_tiers_are_sound_data() -> None:
         assert all(gpu_tiers.of_device(name) is tier for name in tier.names)
     assert not gpu_tiers.TIERS["a100-80gb"].computes("fp8")
     assert gpu_tiers.of_device("NVIDIA GeForce GTX 1080") is None
+
+
+def test_every_tier_is_named_where_people_look_for_them() -> None:
+    root = pathlib.Path(__file__).resolve().parents[2]
+    module = (root / "plugins" / "modules" / "vllm_capacity_info.py").read_text()
+    listed = module.partition("Known are ")[2].partition(".\n")[0]
+    assert re.split(r",\s+|\s+and\s+", listed) == list(gpu_tiers.TIERS)
+    guide = (root / "docs" / "sizing.md").read_text()
+    assert [name for name in gpu_tiers.TIERS if f"`{name}`" not in guide] == []
 
 
 REPLICA: dict[str, Any] = {
@@ -467,6 +608,18 @@ def problems(config: Config, tier: str, host_gpus: int = 8, **change: Any) -> li
             "the 14 attention heads of llama cannot be divided by it: set one of 1, 2",
         ),
         (models.LLAMA_8B, "", {"settings": {"max-model-len": 200000}}, "set 131072 or less"),
+        (
+            models.LLAMA_70B,
+            "h100-80gb",
+            {"settings": {"max-model-len": "auto"}},
+            "vllm_tensor_parallel_size is 1 for replica r0, and llama does not fit",
+        ),
+        (
+            models.LLAMA_8B,
+            "",
+            {"settings": {"max-model-len": -1, "kv-cache-memory-bytes": 4096}},
+            "set 4194304 or more",
+        ),
     ],
 )
 def test_what_the_check_refuses(config: Config, tier: str, change: dict[str, Any], words: str) -> None:
@@ -483,9 +636,10 @@ def test_what_the_check_refuses(config: Config, tier: str, change: dict[str, Any
         (models.LLAMA_70B, "h100-80gb", {"gpus": []}),  # the CPU's memory is another
         (models.LLAMA_8B, "l4", {"settings": {"max-model-len": 32768}}),  # tight: it may start
         ({**models.LLAMA_70B, "model_type": "new"}, "h100-80gb", {"settings": {"max-model-len": 8192}}),
-        (models.LLAMA_70B, "h100-80gb", {"settings": {"hf-overrides": {"num_hidden_layers": 2}}}),
-        (models.LLAMA_70B, "h100-80gb", {"settings": {"quantization": "bitsandbytes", "max-model-len": 8192}}),
-        (models.LLAMA_8B, "h100-80gb", {"settings": {"decode-context-parallel-size": 2}}),
+        (models.LLAMA_8B, "", {"settings": {"decode-context-parallel-size": 2, "kv-cache-memory-bytes": "1G"}}),
+        (models.LLAMA_8B, "l4", {"settings": {"max-model-len": "auto"}}),  # all of its context would not fit
+        (models.LLAMA_8B, "l4", {"settings": {"max-model-len": -1}}),
+        (models.LLAMA_8B, "", {"settings": {"max-model-len": "auto", "kv-cache-memory-bytes": "1G"}}),
     ],
 )
 def test_what_is_not_certain_is_not_refused(config: Config, tier: str, change: dict[str, Any]) -> None:

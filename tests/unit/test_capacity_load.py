@@ -205,5 +205,14 @@ def test_settings_lie_over_those_of_a_profile() -> None:
     assert report.settings("", {"max_model_len": 8192}) == {"max-model-len": 8192}
     long_context = report.settings("long_context", {"--max-num-seqs": 8, "model": "/srv/llama"})
     assert (long_context["kv-cache-dtype"], long_context["max-num-seqs"]) == ("fp8", 8)
-    with pytest.raises(CapacityError, match="hf-overrides changes figures"):
-        report.settings("baseline", {"hf_overrides": {}})
+
+
+def test_table_tells_the_length_that_fits_and_what_is_not_known() -> None:
+    at_hand = report.gpus("l4", 0, 8)
+    fitted = report.row(Model(shape(models.LLAMA_8B)), at_hand, {"max-model-len": "auto"}, 1, None, {}, {})
+    told = report.lines([fitted])
+    assert told[2:] == [f"1 x l4: max-model-len is what fits: about {fitted['length']:,} tokens"]
+    unknown = report.row(Model(shape(models.LLAMA_8B)), at_hand, {"cpu-offload-gb": 8}, 1, None, {}, {})
+    told = report.lines([unknown])
+    assert told[1].split()[-2:] == ["not", "known"]
+    assert told[2:] == ["1 x l4: cpu-offload-gb keeps weights in the host's memory: what fits cannot be computed"]

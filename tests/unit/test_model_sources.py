@@ -17,6 +17,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._model.store import Re
 
 from tests.fakes import bucket_tool
 from tests.fakes.mirror import FakeMirror
+from tests.unit.test_role_llm_model import HOSTS, Fleet
 from tools import tiny_model
 
 WEIGHTS = "model.safetensors"
@@ -166,6 +167,16 @@ BAD_MIRRORS: dict[str, tuple[Callable[[FakeMirror], Any], list[str]]] = {
     "nothing selected": (lambda m: write_sums(m, f"{'0' * 64}  original/a\n"), ["no file that is wanted"]),
     "no model": (lambda m: m.files.pop("config.json"), ["config.json", "not there"]),
 }
+
+
+def test_patterns_that_leave_no_weights_are_refused(
+    run_module: Callable[..., Any], options: dict[str, Any], mirror: FakeMirror
+) -> None:
+    result = run_module("llm_model", dict(options, include=["*.json"]))
+    assert result.failed
+    assert f"{mirror.address}: holds no weights (*.safetensors, " in result["msg"]
+    assert "complete it, or mend include and exclude, or, for one that is served with load-format" in result["msg"]
+    assert not Request(**options).path.exists()
 
 
 @pytest.mark.parametrize("case", BAD_MIRRORS)
@@ -361,3 +372,17 @@ def test_removal_takes_what_was_begun(
     assert run_module("llm_model", dict(options, state="absent"))["changed"]
     assert not Request(**options).incoming.exists()
     shutil.rmtree(options["root"])
+
+
+def test_controller_without_weights_is_refused_by_name_unless_none_are_wanted(tmp_path: pathlib.Path) -> None:
+    """By the role, which brings its files: here a directory was copied as far as config and tokenizer."""
+    folder = tiny_model.write(tmp_path / "slow", "slow")  # for load-format dummy
+    fleet = Fleet(tmp_path, f"controller://{folder}")
+    refused = fleet.run("--limit", "gpu1")
+    assert refused.rc == 2
+    words = " ".join(refused.out.split())
+    assert f"controller://{folder} holds no weights" in words and "set llm_model_weights to false" in words
+    assert fleet.whole() == []
+    done = fleet.run(llm_model_weights=False)
+    assert done.rc == 0, done.out
+    assert fleet.whole() == list(HOSTS)

@@ -84,12 +84,18 @@ def alter(folder: pathlib.Path) -> None:
     (folder / "model.safetensors").write_bytes(raw)
 
 
+def leave_no_weights(folder: pathlib.Path) -> None:
+    """What training leaves beside them is none."""
+    (folder / "model.safetensors").rename(folder / "training_args.bin")
+
+
 BAD_SOURCES: dict[str, tuple[Callable[[pathlib.Path], Any], list[str]]] = {
     "truncated": (truncate, ["model.safetensors", "truncated", "5000 bytes", "copy it again"]),
     "too long": (grow, ["model.safetensors", "longer"]),
     "missing shard": (name_a_missing_shard, ["model-2.safetensors", "not there"]),
     "altered": (alter, ["model.safetensors", "altered", "SHA256SUMS"]),
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "not there"]),
+    "no weights": (leave_no_weights, ["source: holds no weights (*.safetensors, ", "complete it", "load-format dummy"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer"]),
     "no directory": (lambda folder: folder.rename(folder.with_name("gone")), ["no directory", "mount it"]),
     "dangling link": (lambda folder: (folder / "x.bin").symlink_to("gone"), ["x.bin", "link", "to nothing"]),
@@ -112,6 +118,28 @@ def test_bad_source_is_refused_and_leaves_no_revision(
     assert result.failed
     assert [word for word in words if word not in result["msg"]] == [], result["msg"]
     assert not (pathlib.Path(options["root"]) / "tiny" / "r1").exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model-00001-of-00002.bin", "consolidated.00.pt", "llama-Q4.gguf", "x/a.bin"])
+def test_weights_of_any_form_are_weights(
+    run_module: Callable[..., Any], options: dict[str, Any], source: pathlib.Path, name: str
+) -> None:
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / "model.safetensors").rename(source / name)
+    assert run_module("llm_model", options)["changed"]
+    assert not run_module("llm_model", options)["changed"]
+
+
+def test_model_without_weights_is_staged_where_they_are_not_wanted(
+    run_module: Callable[..., Any], options: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    slow = tiny_model.write(tmp_path / "slow", "slow")  # for load-format dummy
+    told = dict(options, source=f"file://{slow}", weights=False)
+    assert run_module("llm_model", told, check=True)["changed"]
+    assert run_module("llm_model", told)["changed"]
+    assert not run_module("llm_model", told)["changed"]
+    later = run_module("llm_model", dict(told, weights=True))
+    assert later.failed and "the revision holds no weights" in later["msg"] and "llm_model_weights" in later["msg"]
 
 
 @pytest.mark.parametrize(

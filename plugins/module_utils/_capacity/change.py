@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from .._gpu.tiers import TIERS, Tier
 from . import kv
-from .fit import FITS, Model, fit, sizes
+from .fit import FITS, Model, fit, least_length, sizes
 from .flags import Flags
 from .weights import in_four_bits
 
@@ -42,7 +42,7 @@ def changes(model: Model, flags: Flags, gpus: Gpus) -> Iterator[Change]:
 
     Each is a change by itself, judged with the margin for computing.
     """
-    length = flags.length or model.shape.default_context or 0
+    length = least_length(model.shape, flags) or 0
     yield from _more_cache(model, flags, gpus.memory, length)
     shorter = _shorter(model, flags, gpus.memory, length)
     if shorter * 2 >= length and shorter:

@@ -4,7 +4,8 @@
 """Whether a model with these flags fits these GPUs.
 
 What is *certain* to fail: the weights and the KV cache of one request of ``max-model-len`` take more than the memory
-times ``gpu-memory-utilization``; vLLM refuses to start then (``request_memory``, ``_check_enough_kv_cache_memory``).
+times ``gpu-memory-utilization``; vLLM refuses to start then (``request_memory``, ``_check_enough_kv_cache_memory``). Of
+a fitted ``max-model-len`` one token must fit. Nothing is certain with what ``uncertain`` names.
 What it needs beside them while it computes is an estimate, a *margin*: a model that fits only without it may start, or
 may not, and is called tight. The real number is in vLLM's log (``Available KV cache memory``) and in
 ``vllm:cache_config_info``.
@@ -43,12 +44,14 @@ class Fit:
     """What a replica takes of each GPU, in bytes, and what is left for requests.
 
     ``weights`` and ``request`` (the cache of one request of ``length`` tokens) are None where no formula holds;
-    ``margin`` is the estimate of everything else; ``blocks`` of the pool are what is left after it.
+    ``margin`` is the estimate of everything else; ``blocks`` of the pool are what is left after it. ``fitted``: whether
+    ``length`` is what this pool holds, 0 for not one token.
     """
 
     verdict: str
     reason: str
     length: int | None
+    fitted: bool
     budget: int
     weights: int | None
     margin: int
@@ -61,21 +64,26 @@ class Fit:
 
 def fit(model: Model, flags: Flags, memory: int) -> Fit:
     """Judge a replica on GPUs of so many bytes each."""
-    shape, cache = model.shape, flags.cache
-    length = flags.length or shape.default_context
-    held, request = model.weights(flags), kv.request_bytes(shape, cache, length) if length else None
+    shape, cache, least = model.shape, flags.cache, least_length(model.shape, flags)
     budget = memory if flags.cache_memory else int(memory * flags.utilization)
     rest = margin(shape, flags)
+    doubt = uncertain(shape, flags)
+    if doubt:
+        length = None if flags.fitted else least
+        return Fit(UNKNOWN, doubt, length, flags.fitted, budget, None, rest, None, None, None, None, None)
+    held, needed = model.weights(flags), kv.request_bytes(shape, cache, least) if least else None
     pool = flags.cache_memory or (None if held is None else budget - held - rest)
+    length = _fitted_length(shape, cache, pool) if flags.fitted else least
+    request = kv.request_bytes(shape, cache, length) if length else needed
     blocks = None if pool is None else kv.pool(shape, cache, pool)
     requests = kv.concurrency(shape, cache, blocks, length) if blocks is not None and length else None
-    reason = _certain(held, request, flags, budget, length)
+    reason = _certain(held, needed, flags, budget, least)
     if reason:
         verdict = FAILS
-    elif held is None or request is None or pool is None:
-        verdict = UNKNOWN
+    elif held is None or needed is None or pool is None:
+        verdict, reason = UNKNOWN, _missing(shape, held, least)
     else:
-        used = held + rest + (flags.cache_memory or request)
+        used = held + rest + (flags.cache_memory or needed)
         verdict = FITS if used <= budget else TIGHT
         if verdict == TIGHT:
             reason = (
@@ -83,17 +91,51 @@ def fit(model: Model, flags: Flags, memory: int) -> Fit:
                 "may not start"
             )
     return Fit(
-        verdict, reason, length, budget, held, rest, request, pool, blocks,
+        verdict, reason, length, flags.fitted, budget, held, rest, request, pool, blocks,
         int(requests * length) if requests is not None and length else None, requests,
     )  # fmt: skip
 
 
+def uncertain(shape: Shape, flags: Flags) -> str:
+    """Return what makes every judgement of memory uncertain, in words; empty for nothing.
+
+    Of the layers with experts vLLM makes one group of all data parallel ranks, with expert parallelism and without it
+    (``FusedMoEParallelConfig.make``).
+    """
+    why = flags.beyond
+    if not why and shape.experts and flags.data_parallel_size > 1:
+        why = f"data-parallel-size is {flags.data_parallel_size}, and the experts are spread over all of its GPUs"
+    if not why and not shape.quantization and weights.precision(shape, flags.quantization) is None:
+        why = f"what quantization {flags.quantization} makes of the weights is not known"
+    return f"{why}: what fits cannot be computed" if why else ""
+
+
+def least_length(shape: Shape, flags: Flags) -> int | None:
+    """Return the tokens of the request that must fit for vLLM to start, None where nothing tells them."""
+    return 1 if flags.fitted else flags.length or shape.default_context
+
+
+def _fitted_length(shape: Shape, cache: kv.Cache, pool: int | None) -> int | None:
+    if pool is None or shape.default_context is None or kv.block_bytes(shape, cache) is None:
+        return None
+    return kv.longest(shape, cache, pool, shape.default_context)
+
+
+def _missing(shape: Shape, held: int | None, least: int | None) -> str:
+    """Return which formula is missing, in words."""
+    if held is None:
+        kind = f" ({shape.quantization})" if shape.quantization else ""
+        return f"the weights of {shape.family or 'this family'}{kind} cannot be counted"
+    return "no formula holds for its cache" if least else "config.json does not tell its context: set max-model-len"
+
+
 def _certain(held: int | None, request: int | None, flags: Flags, budget: int, length: int | None) -> str:
     """Return why vLLM is certain to refuse, in words; empty where it is not."""
+    one = "a single token" if flags.fitted else f"one request of {length} tokens"
     have = f"{_gib(budget)} GiB" + ("" if flags.cache_memory else f" ({flags.utilization:g} of the GPU's memory)")
     if flags.cache_memory:
         if request and request > flags.cache_memory:
-            return f"one request of {length} tokens takes {request} bytes of cache, and it has {flags.cache_memory}"
+            return f"{one} takes {request} bytes of cache, and it has {flags.cache_memory}"
         if held is not None and held + flags.cache_memory > budget:
             return (
                 f"{_gib(held)} GiB of weights and {_gib(flags.cache_memory)} GiB of cache on each GPU, which has {have}"
@@ -103,7 +145,7 @@ def _certain(held: int | None, request: int | None, flags: Flags, budget: int, l
         return f"the weights take {_gib(held)} GiB of each GPU, which has {have}"
     if request is not None and (held or 0) + request > budget:
         told = "" if held is None else f"{_gib(held)} GiB of weights and "
-        return f"{told}{_gib(request)} GiB of cache for one request of {length} tokens on each GPU, which has {have}"
+        return f"{told}{_gib(request)} GiB of cache for {one} on each GPU, which has {have}"
     return ""
 
 

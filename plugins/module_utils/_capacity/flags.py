@@ -15,14 +15,28 @@ from .shape import CapacityError
 
 GIB = 1024**3
 UTILIZATION = 0.92  # vLLM's default since 0.21
+FITTED = -1  # as vLLM itself writes it
+# What puts weights or cache where no formula here follows them, the value with which it does nothing, and what it does.
+_BEYOND = (
+    ("hf-overrides", 0, "changes figures of config.json"),
+    ("cpu-offload-gb", 0, "keeps weights in the host's memory"),
+    ("offload-group-size", 0, "keeps weights in the host's memory"),
+    ("decode-context-parallel-size", 1, "divides the cache among GPUs"),
+    ("prefill-context-parallel-size", 1, "divides experts and prompts among GPUs"),
+)
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What is asked of a replica. ``length`` 0 is what the model takes; ``cache_memory`` 0 leaves it to utilization."""
+    """What is asked of a replica.
+
+    ``length`` 0 is what the model takes, ``FITTED`` the longest that fits; ``cache_memory`` 0 leaves it to utilization;
+    ``beyond`` says what no formula follows, empty for nothing.
+    """
 
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
     utilization: float = UTILIZATION
     length: int = 0
     sequences: int = 256
@@ -35,6 +49,12 @@ class Flags:
     block: int = GPU_BLOCK
     hybrid: bool = True
     graphs: bool = True
+    beyond: str = ""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether vLLM takes the longest request that fits (``_auto_fit_max_model_len``)."""
+        return self.length == FITTED
 
     @property
     def gpus(self) -> int:
@@ -67,8 +87,9 @@ def flags(settings: Mapping[str, Any], tensor_parallel_size: int = 0, memory: in
     return Flags(
         tensor_parallel_size=tensor_parallel_size or _number(settings, "tensor-parallel-size", 1),
         pipeline_parallel_size=stages,
+        data_parallel_size=_number(settings, "data-parallel-size", 1),
         utilization=_share(settings.get("gpu-memory-utilization", UTILIZATION)),
-        length=tokens(settings.get("max-model-len")) or 0,
+        length=_length(settings),
         sequences=_number(settings, "max-num-seqs", double * (1024 if roomy or large else 256)),
         batched_tokens=_number(
             settings, "max-num-batched-tokens", double * (16384 if large else 8192 if roomy else 2048)
@@ -81,7 +102,28 @@ def flags(settings: Mapping[str, Any], tensor_parallel_size: int = 0, memory: in
         block=_number(settings, "block-size", GPU_BLOCK),
         hybrid=not settings.get("disable-hybrid-kv-cache-manager", False),
         graphs=not settings.get("enforce-eager", False),
+        beyond=beyond(settings),
     )
+
+
+def beyond(settings: Mapping[str, Any]) -> str:
+    """Return which of the settings no formula here follows, in words; empty for none."""
+    found = (f"{name} {does}" for name, nothing, does in _BEYOND if _does(settings.get(name), nothing))
+    return next(found, "")
+
+
+def _does(value: Any, nothing: int) -> bool:
+    try:
+        return float(value) > nothing
+    except (TypeError, ValueError):
+        return bool(value)
+
+
+def _length(settings: Mapping[str, Any]) -> int:
+    value = settings.get("max-model-len")
+    if str(value).strip().lower() in ("auto", str(FITTED)):
+        return FITTED
+    return 0 if value is None else _number(settings, "max-model-len", 0)
 
 
 def tokens(value: Any) -> int | None:

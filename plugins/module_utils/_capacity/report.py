@@ -35,8 +35,6 @@ def gpus(kind: str, memory: int, count: int) -> Gpus:
 def settings(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags of a profile with those that were given over them; no profile has none."""
     over = dict(renamed(name, value) for name, value in given.items())
-    if "hf-overrides" in over:
-        raise CapacityError("hf-overrides changes figures of config.json: what fits cannot be computed")
     under = {flag.name: flag.value for flag in PROFILES[profile].flags} if profile else {}
     return {**under, **over}
 
@@ -118,9 +116,13 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the rows as tables: what fits, what would, and where there is a load what it costs."""
     told = aligned([_FIT_HEAD, *(_fit_cells(one) for one in rows)])
     for one in rows:
-        if one["reason"]:
+        if one["verdict"] == UNKNOWN:
+            told.append(f"{_gpus(one)}: {one['reason']}")
+        elif one["reason"]:
             helping = ", or ".join(change["words"] for change in one["changes"][:2]) or "serve a smaller model"
             told.append(f"{_gpus(one)}: {one['reason']}: {helping}")
+        elif one["fitted"] and one["length"]:
+            told.append(f"{_gpus(one)}: max-model-len is what fits: about {_whole(one['length'])} tokens")
     told += [f"{_gpus(one)}: {one['sizing_reason']}" for one in rows if one["sizing_reason"]]
     sized = [one for one in rows if one["sizing"]]
     if sized:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a replica can hold its model, as far as the model's ``config.json`` and the name of the GPUs tell.
 
-Only what is certain to fail is a problem (``_capacity.fit`` says what is certain); how much fits beyond that is
-measured on the host.
+Only what is certain to fail is a problem (``_capacity.fit`` says what is certain, for the host, too); how much fits
+beyond that is measured on the host.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from .._capacity import kv
 from .._capacity.change import Gpus, changes
-from .._capacity.fit import FAILS, Fit, Model, fit, sizes
-from .._capacity.flags import Flags, flags, tokens
+from .._capacity.fit import FAILS, Fit, Model, fit, least_length, sizes, uncertain
+from .._capacity.flags import Flags, beyond, flags, tokens
 from .._capacity.shape import CapacityError, shape
 from .._gpu import tiers as gpu_tiers
 from .problem import Problem
@@ -30,12 +30,11 @@ def problems(
     """Yield what cannot work for a replica with its ``settings`` (see ``_vllm.settings``) and the model's config.
 
     ``gpu_type`` is what ``llmops_gpu_type`` says: where it names no tier, nothing that follows from memory is judged.
-    Raises CapacityError where the config is not of the shape that models have.
+    Raises CapacityError, after what it found, where the config is not of the shape that models have, and where nothing
+    is certain about memory.
     """
-    if "hf-overrides" in replica["settings"]:
-        return  # any figure of the config may be another one then
     try:
-        yield from list(_problems(replica, config, gpu_tiers.named(gpu_type), host_gpus))
+        yield from _problems(replica, config, gpu_tiers.named(gpu_type), host_gpus)
     except CapacityError as error:
         raise CapacityError(f"{replica['model_name']}: {error}") from error
 
@@ -44,6 +43,8 @@ def _problems(
     replica: Mapping[str, Any], config: Mapping[str, Any], tier: gpu_tiers.Tier | None, host_gpus: int
 ) -> Iterator[Problem]:
     host, name, settings = replica["host"], replica["name"], replica["settings"]
+    if settings.get("hf-overrides"):  # any figure of the config may be another one
+        raise CapacityError(beyond(settings))
     model, size = Model(shape(config)), int(replica["tensor_parallel_size"])
     heads = model.shape.heads
     works = heads % size == 0
@@ -63,15 +64,16 @@ def _problems(
             f"set {longest} or less",
         )  # fmt: skip
         works = False
-    if "decode-context-parallel-size" in settings:
-        return  # it divides the cache in ways of its own
     wanted = flags(settings, size, tier.memory if tier else 0, tier is not None and tier.generation == "ampere")
     if not replica["gpus"]:  # a share of the host's memory, in other blocks
         tier = None
     if wanted.dtype == "bfloat16" and tier and not tier.computes("bfloat16"):
         text = f"is bfloat16 for replica {name}, in which GPUs of the tier {tier.name} do not compute: set float16"
         yield Problem(host, "vllm_flags.dtype", "bfloat16", text)
-    of_cache = list(_cache_memory(replica, model, wanted))
+    doubt = uncertain(model.shape, wanted)
+    if doubt and tier and works:
+        raise CapacityError(doubt)
+    of_cache = [] if doubt else list(_cache_memory(replica, model, wanted))
     yield from of_cache
     if tier and works and not of_cache:
         yield from _memory(replica, model, wanted, Gpus(tier.memory, max(host_gpus, wanted.gpus), tier))
@@ -79,7 +81,7 @@ def _problems(
 
 def _cache_memory(replica: Mapping[str, Any], model: Model, wanted: Flags) -> Iterator[Problem]:
     """The cache that was asked for holds one request, whatever the GPU."""
-    length = wanted.length or model.shape.default_context
+    length = least_length(model.shape, wanted)
     each = kv.kv_bytes_per_token(model.shape, wanted.cache)
     needed = kv.request_bytes(model.shape, wanted.cache, length) if length else None
     if wanted.cache_memory and each and needed and needed > wanted.cache_memory:
@@ -87,8 +89,8 @@ def _cache_memory(replica: Mapping[str, Any], model: Model, wanted: Flags) -> It
         yield Problem(
             replica["host"], "vllm_flags.kv-cache-memory-bytes", str(given),
             f"is {given} for replica {replica['name']}, which holds {wanted.cache_memory // each} tokens of "
-            f"{replica['model_name']}, less than one request of {length}: set {needed} or more, or a smaller "
-            "max-model-len",
+            f"{replica['model_name']}, less than one request of {length}: set {needed} or more"
+            + ("" if wanted.fitted else ", or a smaller max-model-len"),
         )  # fmt: skip
 
 
@@ -107,6 +109,6 @@ def _memory(replica: Mapping[str, Any], model: Model, wanted: Flags, gpus: Gpus)
 
 def _blamed(found: Fit, wanted: Flags) -> tuple[str, str]:
     """Return the variable that a person thinks of first: the length where weights fit, else the number of GPUs."""
-    if found.weights is not None and found.weights < found.budget and wanted.length:
+    if found.weights is not None and found.weights < found.budget and wanted.length > 0:
         return "vllm_flags.max-model-len", str(wanted.length)
     return "vllm_tensor_parallel_size", str(wanted.tensor_parallel_size)

@@ -7,7 +7,9 @@ Memory is what ``nvidia-smi`` reports as ``memory.total``, which is what vLLM's 
 runtime reports a little less (79.19 of 79.65 GiB on an H100), never more. Sources: T4, L4, L40S, A10, A100 and H100
 from modal-labs/modal-client#2797, B200 from NVIDIA/TensorRT-LLM#10278; the others from listings that are common
 knowledge and were not seen by us: NVIDIA's data sheets give the same within 2 %. MIG slices and vGPUs are no tiers.
-Bandwidths and dense 16-bit operations are those of NVIDIA's data sheets.
+Bandwidths and dense 16-bit operations are those of NVIDIA's data sheets (the A10G's of that of AWS's G5). A PCIe card
+is another tier than the SXM module of its name: it is slower, and has NVLink only by a bridge, for two of them, that
+most do not have; NVL cards come with theirs.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ COMPUTES: dict[str, tuple[str, ...]] = {
 }
 
 # About what one GPU cost by the hour on demand, rounded from public lists of that year: examples that only make a
-# first table readable. Offers differ by a factor of three; llmops_price_usd_per_hour of the hosts wins.
+# first table readable. For PCIe cards, the H200 NVL and the A10G no list was seen: theirs are guessed from what is
+# nearest. Offers differ by a factor of three; llmops_price_usd_per_hour of the hosts wins.
 PRICES_OF = "2025"
 
 
@@ -64,17 +67,22 @@ TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
         _tier("t4", "turing", 15360, 320, 65, False, 0.35, "Tesla T4", "NVIDIA T4"),
-        _tier("a10", "ampere", 23028, 600, 125, False, 0.75, "NVIDIA A10", "NVIDIA A10G"),
+        _tier("a10", "ampere", 23028, 600, 125, False, 0.75, "NVIDIA A10"),
+        _tier("a10g", "ampere", 23028, 600, 70, False, 1.01, "NVIDIA A10G"),
         _tier("l4", "ada", 23034, 300, 121, False, 0.45, "NVIDIA L4"),
-        _tier("a100-40gb", "ampere", 40960, 1555, 312, True, 1.29, "NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+        _tier("a100-40gb", "ampere", 40960, 1555, 312, True, 1.29, "NVIDIA A100-SXM4-40GB"),
+        _tier("a100-pcie-40gb", "ampere", 40960, 1555, 312, False, 1.29, "NVIDIA A100-PCIE-40GB"),
         _tier("l40s", "ada", 46068, 864, 362, False, 0.86, "NVIDIA L40S"),
         _tier("rtx-6000-ada", "ada", 49140, 960, 364, False, 0.77, "NVIDIA RTX 6000 Ada Generation"),
-        _tier("h100-80gb", "hopper", 81559, 3350, 989, True, 2.69, "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
-        _tier("a100-80gb", "ampere", 81920, 2039, 312, True, 1.39, "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+        _tier("h100-80gb", "hopper", 81559, 3350, 989, True, 2.69, "NVIDIA H100 80GB HBM3"),
+        _tier("h100-pcie-80gb", "hopper", 81559, 2000, 756, False, 2.39, "NVIDIA H100 PCIe"),
+        _tier("a100-80gb", "ampere", 81920, 2039, 312, True, 1.39, "NVIDIA A100-SXM4-80GB"),
+        _tier("a100-pcie-80gb", "ampere", 81920, 1935, 312, False, 1.19, "NVIDIA A100 80GB PCIe"),
         _tier("h100-nvl-94gb", "hopper", 95830, 3900, 835, True, 2.79, "NVIDIA H100 NVL"),
         _tier("gh200", "hopper", 97871, 4000, 989, True, 1.99, "NVIDIA GH200 480GB"),
         _tier("rtx-pro-6000", "blackwell", 97887, 1597, 503, False, 1.79, *_RTX_PRO_6000),
-        _tier("h200-141gb", "hopper", 143771, 4800, 989, True, 3.59, "NVIDIA H200", "NVIDIA H200 NVL"),
+        _tier("h200-141gb", "hopper", 143771, 4800, 989, True, 3.59, "NVIDIA H200"),
+        _tier("h200-nvl-141gb", "hopper", 143771, 4800, 835, True, 3.39, "NVIDIA H200 NVL"),
         _tier("b200-180gb", "blackwell", 183359, 7700, 2250, True, 5.98, "NVIDIA B200"),
         _tier("b300", "blackwell", 275040, 8000, 2250, True, 6.99, "NVIDIA B300 SXM6 AC"),
     )
@@ -82,10 +90,13 @@ TIERS: dict[str, Tier] = {
 
 
 def named(name: str) -> Tier | None:
-    """Return the tier of this name; a short one (``h200``) is good where it means one tier alone, unlike ``a100``."""
+    """Return the tier of this name; a short one (``h200``) is good where it means one memory alone, unlike ``a100``.
+
+    Of several with this memory the first is meant, the SXM module.
+    """
     wanted = str(name).strip().lower().replace("_", "-")
     found = [tier for tier in TIERS.values() if tier.name == wanted or tier.name.startswith(f"{wanted}-")]
-    return found[0] if wanted and len(found) == 1 else None
+    return found[0] if len({tier.memory for tier in found}) == 1 else None
 
 
 def of_device(device: str) -> Tier | None:

@@ -6,11 +6,22 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 
 from . import safetensors
 from .safetensors import ModelError
 
 ADAPTER = "adapter_config.json"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf", ".tensors")
+# What training leaves beside them, which vLLM does not read (filter_files_not_needed_for_inference).
+_OF_TRAINING = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+WANTED = f"weights ({', '.join(f'*{ending}' for ending in WEIGHTS)})"
+MEND = "or, for one that is served with load-format dummy, set weights (llm_model_weights) to false"
+
+
+def has_weights(files: Iterable[str]) -> bool:
+    """Whether there are weights of any form among the files of a model."""
+    return any(name.endswith(WEIGHTS) and pathlib.PurePath(name).name not in _OF_TRAINING for name in files)
 
 
 def check(directory: pathlib.Path) -> None:

@@ -34,6 +34,7 @@ class Request:
     include: Sequence[str] = field(default_factory=list)
     exclude: Sequence[str] = field(default_factory=list)
     sha256sums: Mapping[str, str] = field(default_factory=dict)
+    weights: bool = True
     reader: str | None = None
     size_bytes: int = 0
     min_free_bytes: int = 1 << 30

@@ -30,6 +30,9 @@ def seal(request: Request, source: Source) -> None:
         raise ModelError(f"{folder / links[0]}: is a link, and a revision must hold its own files: set move to false")
     stated = read_sums(folder / SUMS) or {}
     content.check(folder)
+    if request.weights and not content.has_weights(files):
+        selected = ", or mend include and exclude" if source.selects else ""
+        raise ModelError(f"{request.source}: holds no {content.WANTED}: complete it{selected}, {content.MEND}")
     sums = {name: sha256(folder / name) for name in files}
     source.compare(request, sums)
     if source.selects:

@@ -35,6 +35,8 @@ def verify(request: Request, *, check_mode: bool = False) -> None:
         content.check(request.path)
     except LlmopsError as error:
         raise _broken(request, f"is damaged ({error})") from error
+    if request.weights and not content.has_weights(sums):
+        raise _broken(request, f"holds no {content.WANTED}, {content.MEND}")
     for name, digest in sums.items():
         if _is_read(request, name) and sha256(request.path / name) != digest:
             raise _broken(request, f"holds {name}, which was altered: its SHA-256 is not that of {SUMS}")
