@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -58,7 +59,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_ticket_receiver": "none",
         "llm_monitoring_service_urls": [],
         "llm_monitoring_grafana_install_method": "none",
-        "llmops_backend_keys": [],
     },
     "secured": {
         **ALERTING,
@@ -98,6 +98,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_targets_directory": "/etc/prometheus/llm-targets",
         "llm_monitoring_blackbox_address": "192.0.2.50:9115",
         "llm_monitoring_dashboards_directory": "/srv/dashboards",
+        "llmops_backend_keys": [],
     },
 }
 # Two hosts that page through one webhook, and hardly wait for other alerts: examples for a test of their own.
@@ -131,10 +132,13 @@ FLEET: dict[str, Any] = {
             "llm_balancer_server_name": "llm.example.com",
         },
     },
-    "llm_monitors": {
-        "vars": {"llmops_client_keys": [{"name": "probe", "key": "client-0123456789"}]},
+    "llm_monitors": {},
+    "all": {
+        "vars": {
+            "llmops_backend_keys": ["backend-0123456789-0123456789-0123"],
+            "llmops_client_keys": [{"name": "probe", "key": "client-0123456789"}],
+        }
     },
-    "all": {"vars": {"llmops_backend_keys": ["backend-0123456789-0123456789-0123"]}},
 }
 # What is rendered: file -> template, and the variables that tasks of the role give it, as an expression.
 _PARTS = ("prometheus", "alertmanager", "blackbox", "grafana")
@@ -221,6 +225,89 @@ def render(directory: pathlib.Path, examples: Mapping[str, Mapping[str, Any]]) -
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return {example: Rendered(directory / f"{example}.json") for example in examples}
+
+
+_ONE_BY_ONE = [
+    {
+        "hosts": "llm_monitors",
+        "connection": "local",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "block": [
+                    {"include_role": {"name": "llmops.vllm.llm_monitoring", "tasks_from": "{{ item }}"}, "loop": []},
+                    {
+                        "debug": {"msg": "changed"},
+                        "changed_when": True,
+                        "notify": "{{ notified }}",
+                        "when": "notified is defined",
+                    },
+                    {"meta": "flush_handlers"},
+                ],
+                "rescue": [
+                    {
+                        "copy": {
+                            "content": "{{ ansible_failed_result.msg }}",
+                            "dest": "{{ place }}/refused",
+                            "mode": "0644",
+                        },
+                        "check_mode": False,
+                    }
+                ],
+            }
+        ],
+    }
+]
+# A host with units that take whatever they are told; systemctl writes that down beside the programs.
+PROGRAMS = {
+    "systemctl": """case "$*" in
+show*) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
+*) echo "$*" >> "$(dirname "$0")/../told" ;;
+esac""",
+    "ss": "",
+    "timedatectl": "echo yes",
+    "dpkg-query": "exit 1",
+}
+
+
+def outcomes(
+    directory: pathlib.Path,
+    hosts: Mapping[str, Mapping[str, Any]],
+    tasks: Sequence[str],
+    programs: Mapping[str, str] | None = None,
+    *options: str,
+) -> dict[str, str]:
+    """Run task files of the role on this machine, once for each host; return by host why it was refused, or nothing.
+
+    Each host has a directory of its name as ``place``, with ``etc`` for /etc/prometheus and ``rules`` below it, and
+    handles ``notified`` at the end. ``programs`` stand for those of a host, as texts for a shell. What units are told
+    is a line each in ``told``.
+    """
+    for host in hosts:
+        (directory / host / "etc" / "rules").mkdir(parents=True, exist_ok=True)
+        (directory / host / "refused").unlink(missing_ok=True)
+    (directory / "bin").mkdir(exist_ok=True)
+    for name, text in {**PROGRAMS, **(programs or {})}.items():
+        path = directory / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    play = json.loads(json.dumps(_ONE_BY_ONE))
+    play[0]["tasks"][0]["block"][0]["loop"] = list(tasks)
+    (directory / "play.yml").write_text(yaml.safe_dump(play))
+    monitors = {"hosts": {host: {"place": str(directory / host), **given} for host, given in hosts.items()}}
+    (directory / "inventory.yml").write_text(yaml.safe_dump({**FLEET, "llm_monitors": monitors}))
+    extra = {"ansible_python_interpreter": sys.executable, "__llm_monitoring_etc": "{{ place }}/etc"}
+    command = ["ansible-playbook", "-i", str(directory / "inventory.yml"), "-e", json.dumps(extra), *options]
+    done = subprocess.run(
+        [*command, str(directory / "play.yml")],
+        env=plain_ansible.environment(directory, PATH=f"{directory / 'bin'}:{os.environ['PATH']}"),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = {host: directory / host / "refused" for host in hosts}
+    return {host: path.read_text() if path.exists() else "" for host, path in refused.items()}
 
 
 def lay_out(example: Rendered, place: pathlib.Path) -> pathlib.Path:

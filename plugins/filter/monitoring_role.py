@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from ansible_collections.llmops.vllm.plugins.module_utils._check import fleet as fleet_check
 from ansible_collections.llmops.vllm.plugins.module_utils._check import monitors as check_monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import foreign
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import host as monitor_host
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import services as monitors
 from ansible_collections.llmops.vllm.plugins.plugin_utils._speaking import speaking
@@ -19,7 +21,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "monitoring_foreign_problems": foreign.messages,
             "monitoring_host_problems": monitor_host.messages,
+            "monitoring_probe_problems": fleet_check.probe_messages,
             "monitoring_problems": check_monitors.messages,
             "monitoring_secret_file": monitors.secret_file,
             "monitoring_secrets": monitors.secrets,

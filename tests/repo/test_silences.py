@@ -34,6 +34,7 @@ ROLLED = """\
       loop: [present, present, absent]
       loop_control: {loop_var: __silence_state}
 """
+NOT_SILENCED = "No llmops_alertmanager_urls: alerts that this causes are not silenced"
 REPLICAS = 'group="health" replica=~"gpu1/r0|gpu1/r1|gpu\\-2/r0|gpu\\-2/r1"'
 
 
@@ -57,6 +58,18 @@ def silenced(fake: Alertmanager, state: str = "active") -> list[str]:
         for one in found
         if one["status"]["state"] == state
     ]
+
+
+def rolled(
+    directory: pathlib.Path, variables: dict[str, object], monitors: dict[str, object] | None = None
+) -> ansible_once.Ended:
+    """What a reboot of two hosts with two replicas each says to Alertmanager, from its plan to its end."""
+    (directory / "rolled.yml").write_text(ROLLED.replace("TASKS", str(ROOT / "playbooks" / "tasks")))
+    balancers = {"hosts": {"lb1": {"ansible_connection": "local"}}, "vars": variables}
+    groups = {"llm_balancers": balancers, "llm_monitors": {"hosts": monitors or {}}}
+    (directory / "hosts.yml").write_text(yaml.safe_dump(groups))
+    env = {**os.environ, "ANSIBLE_INVENTORY": str(directory / "hosts.yml"), "ANSIBLE_HOME": str(directory / "home")}
+    return ansible_once.run([["ansible-playbook", str(directory / "rolled.yml")]], cwd=ROOT, env=env)[0]
 
 
 @needs_namespaces
@@ -92,14 +105,19 @@ def test_a_reboot_silences_what_it_takes_out_and_ends_that(
     tmp_path: pathlib.Path, alertmanager: tuple[Alertmanager, Web]
 ) -> None:
     fake, web = alertmanager
-    (tmp_path / "rolled.yml").write_text(ROLLED.replace("TASKS", str(ROOT / "playbooks" / "tasks")))
-    balancers = {"hosts": {"lb1": {"ansible_connection": "local"}}, "vars": asking(web)}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"llm_balancers": balancers}))
-    env = {**os.environ, "ANSIBLE_INVENTORY": str(tmp_path / "hosts.yml"), "ANSIBLE_HOME": str(tmp_path / "home")}
-    done = ansible_once.run([["ansible-playbook", str(tmp_path / "rolled.yml")]], cwd=ROOT, env=env)[0]
+    done = rolled(tmp_path, asking(web))
     assert done.rc == 0, done.out
     changes = [method for method, _path, _sent in web.asked if method != "GET"]
     assert changes == ["POST", "POST", "DELETE", "DELETE"]
     assert silenced(fake, "expired") == [REPLICAS, 'group="host" host=~"gpu1|gpu\\-2"']
     assert fake.silences[0]["comment"] == "reboot: 20270131T030000-1"
     assert "correct horse" not in done.out
+    assert NOT_SILENCED not in done.out
+
+
+@pytest.mark.parametrize(("monitors", "said"), [({"mon1": {}}, 2), ({}, 0)])
+def test_alerts_that_nobody_silences_are_said(tmp_path: pathlib.Path, monitors: dict[str, object], said: int) -> None:
+    """Once where they begin and once where they are prolonged; where nobody is watched, nobody is alerted."""
+    done = rolled(tmp_path, {}, monitors)
+    assert done.rc == 0, done.out
+    assert " ".join(done.out.split()).count(NOT_SILENCED) == said

@@ -47,9 +47,9 @@ def specs() -> dict[str, Any]:
 
 
 def checked(hosts: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]], **options: Any) -> Report:
-    broken = options.pop("broken", ())
-    groups = {"llm_servers": list(hosts), "llm_balancers": list(balancers)}
-    inventory = fleet_check.Inventory({**hosts, **balancers}, groups, specs=specs(), **options)
+    broken, monitors = options.pop("broken", ()), options.pop("monitors", {})
+    groups = {"llm_servers": list(hosts), "llm_balancers": list(balancers), "llm_monitors": list(monitors)}
+    inventory = fleet_check.Inventory({**hosts, **balancers, **monitors}, groups, specs=specs(), **options)
     return fleet_check.check(inventory, NOW, broken=broken)
 
 
@@ -416,3 +416,101 @@ def test_adapters_of_a_pool_have_the_same_names() -> None:
     found = checked({"gpu1": {**SERVER, "llmops_adapters": [ADAPTER]}, "gpu2": second}, {"lb1": BALANCER})
     assert [finding.variable for finding in found.findings] == ["llmops_adapters"]
     assert "support on gpu1/r0, none on gpu2/r0" in found.findings[0].message
+
+
+MONITOR = {
+    "llmops_address": "192.0.2.41",
+    "llmops_backend_keys": ["k" * 40],
+    "llmops_client_keys": [{"name": "team-a", "key": "s" * 20}],
+    "llmops_alertmanager_urls": ["https://192.0.2.41:9093"],
+}
+FLEET_OF_TWO = {name: {**SERVER, "llmops_address": f"192.0.2.2{name[-1]}"} for name in ("gpu1", "gpu2")}
+ALL_OWN_METHODS = {"llm_monitoring_blackbox_install_method": "none", "llm_monitoring_blackbox_address": "[::1]:9115"}
+
+
+@pytest.mark.parametrize(
+    ("change", "variable", "words"),
+    [
+        (
+            {"llmops_backend_keys": None},
+            "llmops_backend_keys",
+            ["no key", "gpu1 and 1 more answer", "LLMModelNotServed"],
+        ),
+        ({"llm_monitoring_backend_keys": []}, "llm_monitoring_backend_keys", ["no key", "the list of the servers"]),
+        ({"llmops_backend_keys": ["z" * 40, "k" * 40]}, "llmops_backend_keys", ["a key", "gpu1 and 1 more answer"]),
+        ({"llmops_client_keys": None}, "llmops_client_keys", ["no key", "lb1 answers", "llm_monitoring_service_key"]),
+        ({"llm_monitoring_service_key": ""}, "llm_monitoring_service_key", ["no key", "LLMServiceDown"]),
+        ({"llm_monitoring_service_key": "z" * 20}, "llm_monitoring_service_key", ["a key", "lb1 answers", "401"]),
+        (
+            {"llm_monitoring_service_key": "", "llm_monitoring_service_urls": ["https://llm.example.com/v1/models"]},
+            "llm_monitoring_service_key",
+            ["no key"],
+        ),
+    ],
+)
+def test_probes_that_would_be_answered_with_401(change: dict[str, Any], variable: str, words: list[str]) -> None:
+    found = checked(FLEET_OF_TWO, {"lb1": BALANCER}, monitors={"mon1": {**MONITOR, **change}})
+    assert [(finding.hosts, finding.variable) for finding in found.findings] == [(("mon1",), variable)]
+    assert [word for word in words if word not in found.findings[0].message] == [], found.lines()
+    assert not [key for key in "ksz" if key * 20 in json.dumps(found.as_dict())]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"llmops_backend_keys": ["k" * 40, "z" * 40]},  # the first is sent
+        {"llm_monitoring_state": "absent", "llmops_backend_keys": None, "llmops_client_keys": None},
+        {**ALL_OWN_METHODS, "llmops_backend_keys": None, "llmops_client_keys": None},  # it has keys of its own
+        {"llm_monitoring_service_urls": [], "llmops_client_keys": None},
+        # whoever answers there need not be a balancer of ours
+        {"llm_monitoring_service_urls": ["https://llm.example.com/v1/models"], "llm_monitoring_service_key": "z" * 20},
+    ],
+)
+def test_probes_that_are_let_in(change: dict[str, Any]) -> None:
+    found = checked(FLEET_OF_TWO, {"lb1": BALANCER}, monitors={"mon1": {**MONITOR, **change}})
+    assert found.ok, found.lines()
+
+
+def test_server_with_a_key_of_its_own_refuses_probes_too() -> None:
+    servers = {**FLEET_OF_TWO, "gpu2": {**FLEET_OF_TWO["gpu2"], "vllm_api_keys": ["x" * 40]}}
+    found = checked(servers, {}, monitors={"mon1": MONITOR})
+    assert [finding.variable for finding in found.findings] == ["llmops_backend_keys"]
+    assert "a key that gpu2 answers with 401" in found.findings[0].message
+
+
+@pytest.mark.parametrize("host", ["mon1", "gpu1", "lb1"])
+def test_keys_that_cannot_be_evaluated_say_nothing_of_probes(host: str) -> None:
+    fleet = {"gpu1": SERVER, "lb1": BALANCER, "mon1": MONITOR}
+    names = ("llmops_backend_keys", "llmops_client_keys")
+    fleet[host] = {name: value for name, value in fleet[host].items() if name not in names}
+    broken = [Problem(host, name, "", "cannot be evaluated (x is undefined): define it") for name in names]
+    monitors = {"mon1": fleet["mon1"]}
+    found = checked({"gpu1": fleet["gpu1"]}, {"lb1": fleet["lb1"]}, monitors=monitors, broken=broken)
+    assert [(finding.hosts, finding.variable) for finding in found.findings] == [((host,), name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in specs() if "key" in name or name.startswith("llm_monitoring_"))
+)
+def test_no_shape_of_a_variable_of_monitoring_ends_the_check(name: str) -> None:
+    for value in WRONG_SHAPES:
+        checked({"gpu1": SERVER}, {"lb1": BALANCER}, monitors={"mon1": {**MONITOR, name: value}}).lines()
+
+
+@pytest.mark.parametrize(
+    ("balancer", "monitor", "told"),
+    [
+        ({}, {}, True),
+        ({"llmops_alertmanager_urls": ["https://192.0.2.41:9093"]}, {}, False),
+        ({}, {"llm_monitoring_state": "absent"}, False),  # nobody is alerted
+        ({}, None, False),
+    ],
+)
+def test_silences_that_nobody_is_asked_for_are_told(
+    balancer: dict[str, Any], monitor: dict[str, Any] | None, told: bool
+) -> None:
+    monitors = {} if monitor is None else {"mon1": {**MONITOR, **monitor}}
+    found = checked(FLEET_OF_TWO, {"lb1": {**BALANCER, **balancer}}, monitors=monitors)
+    assert found.ok, found.lines()
+    assert len([text for text in found.not_checked if "llmops_alertmanager_urls of lb1 is empty" in text]) == told

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.llmops.vllm.plugins.module_utils._check import monitors as check_monitors
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import foreign
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import host as monitor_host
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import services as monitors
 
@@ -204,3 +205,37 @@ def test_what_runs_on_the_host_already(sockets, units, ours, replace, words):
     told = monitor_host.messages("mon1", PARTS, sockets, units, ours, replace)
     assert len(told) == bool(words)
     assert [word for word in words if word not in "".join(told)] == []
+
+
+CONFIGURATION = {
+    "prometheus": ["/etc/prometheus/prometheus.yml", "/etc/prometheus/rules"],
+    "alertmanager": ["/etc/prometheus/alertmanager.yml"],
+}
+A, B = "a" * 32, "b" * 32
+CONFFILES = f" /etc/default/prometheus {B}\n /etc/prometheus/prometheus.yml {A}\n\n /etc/init.d/old {A} obsolete\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ("", []),
+        (f"{A}  /etc/prometheus/prometheus.yml\n", []),
+        (
+            f"{B}  /etc/prometheus/prometheus.yml\n",
+            ["prometheus_install_method would", "/etc/prometheus/prometheus.yml on"],
+        ),
+        (f"{A}  /etc/prometheus/alertmanager.yml\n", ["alertmanager_install_method would", "replace_foreign: true"]),
+        (f"{A}  /etc/prometheus/rules/mine.yml\n", []),
+        (f"\\{A}  /etc/prometheus/rules/a\\\\b\n", ["/etc/prometheus/rules/a"]),
+        ("".join(f"{A}  /etc/prometheus/rules/{n}.yml\n" for n in range(5)), ["2.yml and 2 more on mon1"]),
+    ],
+)
+def test_configuration_that_somebody_else_made(files, words):
+    told = foreign.messages("mon1", CONFIGURATION, files, CONFFILES, ["mine.yml"])
+    assert len(told) == bool(words)
+    assert [word for word in words if word not in "".join(told)] == []
+
+
+def test_where_no_package_tells_its_files_all_are_somebody_elses():
+    told = foreign.messages("mon1", CONFIGURATION, f"{A}  /etc/prometheus/prometheus.yml\n")
+    assert [text.split()[0] for text in told] == ["mon1:"]

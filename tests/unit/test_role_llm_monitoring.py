@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pathlib
 import re
 import subprocess
@@ -9,7 +11,8 @@ import subprocess
 import pytest
 import yaml
 
-from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, program
+from tests.fakes.web import Web
+from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, outcomes, program
 from tools import promtool
 from tools.debian_packages import NoPackage
 
@@ -134,7 +137,7 @@ def test_probes_ask_for_the_model_of_their_replica(examples):
 
 def test_without_a_key_none_is_sent(examples):
     assert "authorization" in examples["secured"].text("blackbox.yml")
-    assert "llm-backend-key" not in examples["plain"].text("blackbox.yml")
+    assert "llm-backend-key" not in examples["existing"].text("blackbox.yml")
 
 
 def test_an_existing_prometheus_gets_jobs_alone(examples):
@@ -194,3 +197,132 @@ def test_inhibitions_name_alerts_that_exist():
     named = {name for names in re.findall(r'alertname[!=~]+"([^"]+)"', text) for name in names.split("|")}
     assert named
     assert named - alerts == set()
+
+
+MANAGED = "#\n# Ansible managed\n#\n"
+CONFIGURED: dict[str, dict[str, str]] = {
+    "bare": {},
+    "packaged": {"prometheus.yml": "packaged", "alertmanager.yml": "packaged"},
+    "edited": {"prometheus.yml": "packaged and edited"},
+    "with-rules": {"prometheus.yml": "packaged", "rules/handmade.yml": "groups: []"},
+    "alerting": {"alertmanager.yml": "route: {receiver: boss}"},
+    "replaced": {"prometheus.yml": "handmade", "rules/handmade.yml": "groups: []"},
+    "interrupted": {"prometheus.yml": f"{MANAGED}x", "rules/llmops_slo.yml": "x", "rules/mine.yml": "x"},
+    "ours": {"prometheus.yml": "x", "rules/handmade.yml": "groups: []"},
+}
+
+
+@pytest.mark.parametrize(("names", "options"), [([*CONFIGURED], []), (["bare", "edited"], ["--check"])])
+def test_configuration_that_somebody_else_made_is_refused(tmp_path, names, options):
+    hosts = {host: {"llm_monitoring_rules_directory": "{{ place }}/etc/rules", "ours": []} for host in CONFIGURED}
+    hosts["replaced"]["llm_monitoring_replace_foreign"] = True
+    hosts["interrupted"]["llm_monitoring_rule_files"] = ["files/mine.yml"]
+    hosts["ours"]["ours"] = ["/etc/systemd/system/prometheus.service"]
+    for host in names:
+        for name, text in CONFIGURED[host].items():
+            path = tmp_path / host / "etc" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    digest = hashlib.md5(b"packaged", usedforsecurity=False).hexdigest()
+    packages = [f" {path} {digest}" for path in tmp_path.glob("*/etc/*.yml")]
+    dpkg = {"dpkg-query": "cat <<'END'\n" + "\n".join(packages) + "\nEND\nexit 1"}
+    found = '{"__llm_monitoring_ours": {"rc": 0, "stdout_lines": "{{ ours }}"}}'
+    told = outcomes(tmp_path, {host: hosts[host] for host in names}, ["preflight_host"], dpkg, "-e", found, *options)
+    refused = [host for host in names if host in ("edited", "with-rules", "alerting")]
+    assert [host for host, text in told.items() if text] == refused
+    assert "llm_monitoring_prometheus_install_method would replace" in told["edited"]
+    if options:
+        return
+    assert (
+        f"{tmp_path}/with-rules/etc/rules/handmade.yml on with-rules, which this role did not write"
+        in told["with-rules"]
+    )
+    assert "llm_monitoring_alertmanager_install_method" in told["alerting"]
+    assert "llm_monitoring_replace_foreign: true" in told["alerting"]
+
+
+EXISTING: dict[str, object] = {
+    **{
+        f"llm_monitoring_{part}_install_method": "none"
+        for part in ("prometheus", "alertmanager", "blackbox", "grafana")
+    },
+    "llm_monitoring_rules_directory": "{{ place }}/etc/rules",
+    "llm_monitoring_existing_prometheus_unit": "prometheus.service",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives rules to root")
+def test_rules_for_an_existing_prometheus_are_checked_by_its_promtool(tmp_path):
+    (tmp_path / "good.yml").write_text("groups: [{name: a, rules: [{record: a:b, expr: sum(up)}]}]")
+    (tmp_path / "bad.yml").write_text("groups: [{name: a, rules: [{record: a:b, expr: sum(up}]}]")
+    hosts = {
+        name: {**EXISTING, "llm_monitoring_rule_files": [str(tmp_path / f"{name}.yml")]} for name in ("good", "bad")
+    }
+    steps = ["preflight_existing", "configure_rules"]
+    told = outcomes(tmp_path, hosts, steps, {"promtool": f'exec {program("promtool")} "$@"'})
+    assert told["good"] == ""
+    assert "bad.yml is not valid, nothing was written: promtool says" in told["bad"]
+    assert not list((tmp_path / "bad" / "etc" / "rules").iterdir())
+    assert len(list((tmp_path / "good" / "etc" / "rules").iterdir())) > 5
+    assert (tmp_path / "told").read_text() == "reload prometheus.service\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives rules to root")
+def test_without_a_promtool_an_existing_prometheus_gets_our_rules_alone(tmp_path):
+    hosts = {
+        "ours": EXISTING,
+        "theirs": {**EXISTING, "llm_monitoring_rule_files": ["files/our-service.yml"]},
+    }
+    told = outcomes(tmp_path, hosts, ["preflight_existing", "configure_rules"], {"promtool": "exit 127"})
+    assert told["ours"] == ""
+    assert list((tmp_path / "ours" / "etc" / "rules").iterdir())
+    assert "llm_monitoring_rule_files names files/our-service.yml, and theirs has no promtool" in told["theirs"]
+
+
+def test_an_existing_prometheus_is_asked_for_the_rules(tmp_path):
+    names = [path.name for path in (ROLE / "files" / "rules").glob("*.yml")]
+
+    def loaded(*found):
+        groups = [{"file": f"/etc/prometheus/rules/{name}"} for name in found]
+        return lambda method, path, sent: (200, {"data": {"groups": groups}})
+
+    with Web(loaded(*names)) as whole, Web(loaded(*names[1:])) as lacking:
+        urls = {"whole": f"{whole.url}/", "lacking": lacking.url, "silent": ""}
+        hosts = {host: {**EXISTING, "llm_monitoring_datasource_url": url} for host, url in urls.items()}
+        hosts["untold"] = {**hosts["lacking"], "llm_monitoring_existing_prometheus_unit": ""}
+        told = outcomes(tmp_path, hosts, ["verify"])
+    assert {asked[1] for asked in whole.asked} == {"/api/v1/rules"}
+    assert [host for host, text in told.items() if text] == ["lacking"]
+    assert f"answers 200, needed is 200; rule files that it does not have: {names[0]}." in told["lacking"]
+    assert "/etc/rules/*.yml under rule_files" in told["lacking"]
+
+
+def test_grafana_is_asked_to_read_datasources_anew_and_restarted_where_it_does_not(tmp_path):
+    login = ("admin", "grafana-0123456789")
+
+    def asked(host, url, password):
+        return {
+            **EXISTING,
+            "llm_monitoring_grafana_url": url,
+            "llm_monitoring_grafana_admin_password": password,
+            "llm_monitoring_existing_grafana_unit": f"{host}.service",
+            "notified": "Reload Grafana",
+        }
+
+    with Web(lambda method, path, sent: (200, {"message": "reloaded"}), login) as grafana:
+        hosts = {
+            "reloaded": asked("reloaded", f"{grafana.url}/", login[1]),
+            "refused": asked("refused", grafana.url, "another-0123456789"),
+            "nameless": asked("nameless", "", ""),
+            "nobody": {**asked("nobody", "", ""), "llm_monitoring_existing_grafana_unit": ""},
+        }
+        told = outcomes(tmp_path, hosts, ["preflight_existing"])
+        assert set(told.values()) == {""}
+        reload = "/api/admin/provisioning/{}/reload"
+        posted = [("POST", reload.format(kind)) for kind in ("datasources", "dashboards")]
+        assert {(method, path) for method, path, _sent in grafana.asked} == set(posted)
+        units = (tmp_path / "told").read_text().splitlines()
+        assert sorted(units) == ["restart nameless.service", "restart refused.service"]
+        (tmp_path / "told").unlink()
+        outcomes(tmp_path, hosts, ["preflight_existing"], None, "--check")
+        assert not (tmp_path / "told").exists()

@@ -14,6 +14,7 @@ from typing import Any
 from .. import _fleet
 from .._balancer.names import members
 from .._capacity.shape import CapacityError
+from .._monitoring.services import service
 from .._vllm import flags as _flags
 from .._vllm.settings import addresses, settings
 from . import address as check_address
@@ -25,6 +26,7 @@ from . import hosts as check_hosts
 from . import keys as check_keys
 from . import models as check_models
 from . import monitoring as check_monitoring
+from . import monitors as check_monitors
 from . import pools as check_pools
 from . import server as check_server
 from . import variables as check_variables
@@ -36,6 +38,8 @@ _ORIGIN = {
     "vllm_api_keys": "llmops_backend_keys",
     "llm_balancer_backend_keys": "llmops_backend_keys",
     "llm_balancer_client_keys": "llmops_client_keys",
+    "llm_monitoring_backend_keys": "llmops_backend_keys",
+    "llm_monitoring_service_key": "llmops_client_keys",
 }
 # Variables from which replicas and their endpoints follow: nothing is known of a host where one has no value.
 PLACING = (
@@ -108,7 +112,8 @@ def check(
     of_types = [problem for host in inventory.hosts for problem in judge.types(host, inventory.hostvars[host])]
     of_names = [problem for host in inventory.hosts for problem in judge.names(host, inventory.hostvars[host])]
     placeless = {problem.host for problem in broken if problem.variable in PLACING}
-    sound = _Sound(inventory, {problem.host for problem in of_types}, placeless)
+    keyless = {problem.host for problem in broken if problem.variable in {*_ORIGIN, *_ORIGIN.values()}}
+    sound = _Sound(inventory, {problem.host for problem in of_types}, placeless, keyless)
     found = [*_problems(sound, now, min_days), *of_types, *of_names]
     return Report(
         hosts=len({*inventory.servers, *inventory.balancers}),
@@ -134,12 +139,14 @@ def messages(
 class _Sound:
     """The part of an inventory that can be judged further: without hosts of which too much is unknown."""
 
-    def __init__(self, inventory: Inventory, mistyped: set[str], placeless: set[str]) -> None:
+    def __init__(self, inventory: Inventory, mistyped: set[str], placeless: set[str], keyless: set[str]) -> None:
         self.inventory = inventory
         self.hostvars = inventory.hostvars
         self.placed = not placeless  # whether every pool and address is known
         self.servers = [host for host in inventory.servers if host not in mistyped | placeless]
         self.balancers = [host for host in inventory.balancers if host not in mistyped]
+        self.monitors = [host for host in inventory.members(inventory.monitor_group) if host not in mistyped]
+        self.keyless = keyless  # keys of these hosts could not be evaluated
         # A host with a slip still carries its replicas; one without places has none to speak of.
         self.carriers = [host for host in inventory.servers if host not in placeless]
         self.fleet = _fleet.replicas(inventory.hostvars, self.carriers)
@@ -166,6 +173,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
         yield from _balancer_problems(sound, host, now, min_days)
     yield from check_address.differing({host: _address_settings(hostvars[host]) for host in sound.balancers})
     yield from _strangers(sound)
+    yield from _probes(sound)
 
 
 def _groups(inventory: Inventory, fleet: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -313,6 +321,60 @@ def _strangers(sound: _Sound) -> Iterator[Problem]:
             yield Problem(server, variable, "", text)
 
 
+def _probes(sound: _Sound) -> Iterator[Problem]:
+    """Probes of the monitoring hosts must send keys that servers and balancers accept."""
+    servers = [host for host in sound.servers if host not in sound.keyless]
+    balancers = [host for host in sound.balancers if host not in sound.keyless]
+    for host in sound.monitors:
+        variables = sound.hostvars[host]
+        if host in sound.keyless or _fleet.setting(variables, "llm_monitoring_state", "present") == "absent":
+            continue
+        clients = _fleet.setting(variables, "llmops_client_keys", [])
+        first = clients[0] if isinstance(clients, list) and clients else {}
+        default_key = first.get("key", "") if isinstance(first, Mapping) else ""
+        backend_keys = _fleet.setting(variables, "llmops_backend_keys", [])
+        told = {
+            "backend_keys": _fleet.setting(variables, "llm_monitoring_backend_keys", backend_keys),
+            "blackbox_install_method": _fleet.setting(variables, "llm_monitoring_blackbox_install_method", "package"),
+            "service_key": _fleet.setting(variables, "llm_monitoring_service_key", default_key),
+            "service_urls": _fleet.setting(variables, "llm_monitoring_service_urls"),
+        }
+        yield from _originated(sound.inventory, host, probe_problems(told, sound.hostvars, servers, balancers))
+
+
+def probe_problems(
+    settings: Mapping[str, Any],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    servers: Sequence[str],
+    balancers: Sequence[str],
+) -> Iterator[Problem]:
+    """Yield the keys that probes of a monitoring host lack.
+
+    ``settings`` hold the role's ``backend_keys``, ``blackbox_install_method``, ``service_key`` and ``service_urls``
+    (None: those of the balancers). Keys of servers and balancers that cannot be right are told elsewhere.
+    """
+    asked = {str(replica["host"]): None for replica in _fleet.replicas(hostvars, servers)}
+    backend = {host: _accepted_keys(hostvars[host]) for host in asked}
+    backend = {host: keys for host, keys in backend.items() if not any(check_keys.backend_problems("", keys))}
+    clients = {host: _client_keys(hostvars[host]) for host in balancers}
+    derived = settings["service_urls"] is None or settings["service_urls"] == service(hostvars, balancers)["urls"]
+    if not derived and (settings["service_key"] or not settings["service_urls"]):
+        clients = {}  # whoever answers at another address need not be one of the balancers
+    yield from check_monitors.probe_problems(settings, backend, {host: keys for host, keys in clients.items() if keys})
+
+
+def probe_messages(*args: Any, **kwargs: Any) -> list[str]:
+    """Return the problems of probes as lines for people."""
+    return [str(problem) for problem in probe_problems(*args, **kwargs)]
+
+
+def _client_keys(variables: Mapping[str, Any]) -> list[str]:
+    clients = _fleet.setting(variables, "llmops_client_keys", [])
+    clients = _fleet.setting(variables, "llm_balancer_client_keys", clients)
+    entries = clients if isinstance(clients, (list, tuple)) else []
+    return [str(entry["key"]) for entry in entries if isinstance(entry, Mapping) and "key" in entry]
+
+
 def _originated(inventory: Inventory, host: str, found: Iterable[Problem]) -> Iterator[Problem]:
     """Name the variable that the inventory sets: the fleet's own, without a host, where all hosts have the same."""
     variables = inventory.hostvars[host]
@@ -342,6 +404,13 @@ def _not_checked(sound: _Sound) -> Iterator[str]:
                 "llmops_model_config"
             )
     yield from sound.not_understood
+    present = [host for host in sound.monitors if sound.hostvars[host].get("llm_monitoring_state") != "absent"]
+    first = next(iter(inventory.balancers), None)  # playbooks read it there
+    if present and first is not None and not sound.hostvars[first].get("llmops_alertmanager_urls"):
+        yield (
+            f"who silences what drains and rollouts cause: llmops_alertmanager_urls of {first} is empty, so no "
+            "Alertmanager is told and alerts page; give all hosts its addresses, as the controller reaches them"
+        )
     for host in sound.balancers:
         files = inventory.certificate(host)
         for name, field_name in (("certificate", "certificate_pem"), ("key", "key_pem")):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import certificate, receivers
 from .problem import Problem
+from .report import first_and_more
 
 ROLE = "llm_monitoring"
 # Jobs of prometheus.yml that are the role's own.
@@ -58,6 +59,31 @@ def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
 def messages(settings: Mapping[str, Any]) -> list[str]:
     """Return the problems as lines for people."""
     return [str(problem) for problem in problems(settings)]
+
+
+def probe_problems(
+    settings: Mapping[str, Any], servers: Mapping[str, Sequence[Any]], balancers: Mapping[str, Sequence[Any]]
+) -> Iterator[Problem]:
+    """Yield the keys of probes that would be answered with 401, by which an alert would page until they are mended.
+
+    ``servers`` and ``balancers`` are the keys that each host accepts which is asked. A blackbox exporter that the role
+    does not install has keys of its own.
+    """
+    if settings["blackbox_install_method"] == "none":
+        return
+    mend = "give monitoring hosts the list of the servers"
+    key = next(iter(settings["backend_keys"]), "")
+    yield from _refused("backend_keys", key, servers, "LLMModelNotServed", mend)
+    mend = f"give monitoring hosts the key of a client, as {ROLE}_service_key or in llmops_client_keys"
+    yield from _refused("service_key", settings["service_key"], balancers, "LLMServiceDown", mend)
+
+
+def _refused(name: str, key: Any, accepted: Mapping[str, Sequence[Any]], alert: str, mend: str) -> Iterator[Problem]:
+    refusing = [host for host, keys in accepted.items() if not key or str(key) not in map(str, keys)]
+    if refusing:
+        gives = "a key that" if key else "no key, which"
+        answers = f"{first_and_more(refusing)} {'answers' if len(refusing) == 1 else 'answer'} with 401"
+        yield _problem(name, "", f"gives probes {gives} {answers}, so {alert} would page until it is mended: {mend}")
 
 
 def installed(settings: Mapping[str, Any]) -> list[str]:

@@ -269,7 +269,9 @@ def below(statuses: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], optio
     own = [one["id"] for one in entry["urls"]]
     for row in (row for status in statuses for row in status["replicas"] if row["id"] in own):
         if row["administrative"] == "drained" and not is_rollout(row.get("by", "")):
-            return f"{row['id']} was drained by {row.get('by') or 'somebody'} meanwhile: llmops.vllm.undrain puts it back"
+            return (
+                f"{row['id']} was drained by {row.get('by') or 'somebody'} meanwhile: llmops.vllm.undrain puts it back"
+            )
     asked = options_from("update", options)
     if asked.allow_downtime:
         return ""
