@@ -193,8 +193,18 @@ def test_a_verdict_keeps_what_decided_and_the_figures() -> None:
             {"name": "common_prefix", "result": "not_compared", "new": 0.4, "old": None}
             | {"samples_new": 60, "samples_old": 60},
         ],
+        "notes": [],
         "seconds": 31.2,
     }
+
+
+def test_what_a_gate_noted_besides_is_kept_and_shown() -> None:
+    note = "3 requests were refused as 4xx: does the new release refuse what the old one took?"
+    told = trimmed({**SHADOW, "notes": [note]})
+    assert told is not None
+    assert told["notes"] == [note]
+    document = made(entry(verdicts={"canary": {**SHADOW, "notes": [note]}}))
+    assert f"        {note}" in summary(document)
 
 
 def test_a_verdict_of_golden_prompts_has_no_answer_in_it() -> None:

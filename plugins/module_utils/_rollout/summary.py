@@ -71,6 +71,8 @@ def _entry(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"    why: {short(entry['reason'])}"
     for name, verdict in entry["verdicts"].items():
         yield f"    {name}: {verdict['verdict'].replace('_', ' ')}: {'; '.join(verdict['reasons'])}"
+        # a record of an older version of the collection has none
+        yield from (f"        {note}" for note in verdict.get("notes", []))
     requests = entry["requests"]
     if any(requests.values()):
         yield f"    requests: {requests['seen']} seen, {requests['cut']} cut"

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout.reading import count, mapping, mappings, number
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.reading import (
+    count,
+    mapping,
+    mappings,
+    number,
+    texts,
+)
 
 _CHECK = ("name", "result", "new", "old", "samples_new", "samples_old")
 _SHOWN = 10  # prompts that failed
@@ -35,6 +41,7 @@ def trimmed(result: Any) -> dict[str, Any] | None:
         "reasons": [short(reason) for reason in dict.fromkeys(reasons)] or [message],
         "samples": {side: count(mapping(told.get(side)).get("requests")) for side in ("new", "old")},
         "checks": [{name: check.get(name) for name in _CHECK} for check in checks],
+        "notes": [short(note) for note in texts(told.get("notes"))],
         "seconds": number(told.get("elapsed")),
     }
 
@@ -48,6 +55,7 @@ def _golden(told: Mapping[str, Any]) -> dict[str, Any]:
         "reasons": [f"{passed} of {asked} answers as expected", *unmet[:_SHOWN], *more],
         "samples": {"new": asked, "old": 0},
         "checks": [],
+        "notes": [],
         "seconds": number(told.get("elapsed")),
     }
 
