@@ -86,11 +86,11 @@ def _cache_memory(replica: Mapping[str, Any], model: Model, wanted: Flags) -> It
     needed = kv.request_bytes(model.shape, wanted.cache, length) if length else None
     if wanted.cache_memory and each and needed and needed > wanted.cache_memory:
         given = replica["settings"]["kv-cache-memory-bytes"]
+        shorter = "" if wanted.fitted else ", or a smaller max-model-len"
         yield Problem(
             replica["host"], "vllm_flags.kv-cache-memory-bytes", str(given),
             f"is {given} for replica {replica['name']}, which holds {wanted.cache_memory // each} tokens of "
-            f"{replica['model_name']}, less than one request of {length}: set {needed} or more"
-            + ("" if wanted.fitted else ", or a smaller max-model-len"),
+            f"{replica['model_name']}, less than one request of {length}: set {needed} or more{shorter}",
         )  # fmt: skip
 
 

@@ -180,7 +180,10 @@ def test_a_dead_replica_costs_nobody_an_answer(start: Callable[..., Lab]) -> Non
 
 def test_a_second_try_does_not_go_where_the_last_answer_was_a_failure(start: Callable[..., Lab]) -> None:
     lab = start("abc")
-    modes(lab, a="reset", b="reset", c="slow")
+    modes(lab, a="reset", b="reset")
+    while not all(lab.ledger()["peers"][name]["failed"] for name in "ab"):
+        lab.ask()  # which costs whoever meets both of them an answer
+    modes(lab, c="slow")
     lines = [lab.stream() for _turn in range(12)]  # all end up on c; a and b are known, and idle
     assert lab.inflight() == {"c": 12}
     modes(lab, c="ok")
