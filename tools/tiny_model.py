@@ -9,6 +9,7 @@ adapter (LoRA) makes both revisions answer otherwise. The same arguments give th
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import pathlib
@@ -114,8 +115,7 @@ def _weights(variant: str) -> dict[str, tuple[list[int], bytes]]:
     hidden, inner = shape["hidden_size"], shape["intermediate_size"]
     keys = shape["head_dim"] * shape["num_key_value_heads"]
 
-    def matrix(rows: int, columns: int, scale: float = 1) -> tuple[list[int], bytes]:
-        return _matrix(dice, rows, columns, scale)
+    matrix = functools.partial(_matrix, dice)
 
     def ones() -> tuple[list[int], bytes]:
         return [hidden], _bfloat16([1.0] * hidden)

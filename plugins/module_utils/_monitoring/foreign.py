@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from .._check.problem import Problem
 
@@ -42,15 +43,9 @@ def problems(
         yield Problem(host, f"llm_monitoring_{part}_install_method", ", ".join(theirs), text)
 
 
-def messages(
-    host: str,
-    paths: Mapping[str, Sequence[str]],
-    files: str,
-    conffiles: str = "",
-    wanted: Collection[str] = (),
-) -> list[str]:
+def messages(*args: Any, **kwargs: Any) -> list[str]:
     """Return the problems as lines for people."""
-    return [str(problem) for problem in problems(host, paths, files, conffiles, wanted)]
+    return [str(problem) for problem in problems(*args, **kwargs)]
 
 
 def _name(path: str) -> str:
