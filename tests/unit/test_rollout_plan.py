@@ -305,6 +305,12 @@ def test_rollback_of_replicas_with_a_newer_release_staged_wants_their_names() ->
         assert batches(fleet.plan("rollback", replicas=named)) == [["1"], ["2"]]
 
 
+def test_what_failed_on_another_replica_keeps_nobody_from_going_back() -> None:
+    fleet = Fleet(chat=3).switched(2)
+    fleet.facts["gpu1/r0"]["releases"]["previous"] = release("new", bad="golden: not as expected")
+    assert batches(fleet.plan("rollback", replicas=["gpu2/r0"])) == [["2"]]
+
+
 def test_rollback_without_a_previous_release_is_refused() -> None:
     found = Fleet(chat=2).plan("rollback")
     assert found["entries"] == []

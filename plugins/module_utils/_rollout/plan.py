@@ -94,19 +94,22 @@ def _wanted(replicas: Sequence[Mapping[str, Any]], options: Options) -> set[str]
 def _by_pool(plan: Plan, pool: str, members: Sequence[Known], wanted: set[str], options: Options) -> None:
     goals: dict[str, Stand | None] = {}  # of those that take part; None: the release in force stays
     refusals: list[str] = []
-    marked: list[str] = []  # of those that take no part: what failed there is not tried elsewhere
+    marked: list[str] = []  # of those that take no part: what failed there is no update elsewhere
     for one in members:
         takes_part = one.id in wanted and not _left_alone(plan, one)
         goal = _goal(one, options)
         if goal is not None and goal.refused and not (goal.mark and options.retry):
-            said = refusals if takes_part else marked if goal.mark else []
-            said.append(f"{one.id}: {plan.action} to {goal.id}: {goal.refused}")
+            text = f"{one.id}: {plan.action} to {goal.id}: {goal.refused}"
+            if takes_part:
+                refusals.append(text)
+            elif goal.mark and plan.action == "update":
+                marked.append(text)
             goal = None
         if takes_part and (goal is not None or options.action == "restart" or one.interrupted or one.outdated):
             goals[one.id] = goal
     if any(goals.values()):
         refusals += marked
-    if not any(goals.values()) and (problem := _not_reached(members, wanted, options)):
+    elif problem := _not_reached(members, wanted, options):
         plan.refused.append(f"pool {pool}: {problem}")
     if refusals:
         # what an earlier run left is repaired all the same, and nobody goes to another release
