@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import time
@@ -47,13 +48,16 @@ def finished(variables: dict[str, Any], before: dict[str, str]) -> None:
 @pytest.mark.parametrize("turn", range(3))
 def test_controller_that_is_killed_at_a_random_moment(turn: int) -> None:
     before, variables = rollout.releases(ROLLED), change()
-    moment = random.Random(turn).uniform(1, 45)
+    moment, records = random.Random(turn).uniform(1, 45), set(rollout.records())
     with under_load(*LOAD, client="demo") as loads:
         with rollout.running(ROLLED, variables) as run:
             await_drained()
             time.sleep(moment)
             run.kill()
         print(f"killed {moment:.0f} s after the first drain; left drained: {rollout.drained(holder())}")
+        record = json.loads((rollout.RECORDS / (set(rollout.records()) - records).pop()).read_text())
+        assert (record["outcome"], record["entries"][0]["id"]) == ("failed", CANARY)
+        assert record["entries"][0]["outcome"] in ("failed", "done")
         finished(variables, before)
     assert len(loads[0].rows) > 200
     assert seen.bad(loads[0].rows) == []
