@@ -14,7 +14,7 @@ from tools.sandbox import wheels
 from tools.sandbox.layout import ROOT, STATE
 
 _OTHER = "0.31.0"
-_LOAD = ("--rate", "2", "--tokens", "4-32", "--words", "5-20", "--timeout", "300")
+_LOAD = ("--rate", "1", "--tokens", "4-32", "--words", "5-20", "--timeout", "300")
 
 
 def measure(setting: Setting) -> list[Row]:
