@@ -127,6 +127,15 @@ def test_exporter_on_a_host_that_would_have_none_is_asked() -> None:
     }
 
 
+def test_exporters_are_asked_at_their_own_address() -> None:
+    hosts = {"h": server(21, llm_exporters_address="198.51.100.7")}
+    found = monitoring_targets.targets(hosts, ["h"], ["h"], ["h"])
+    assert {kind: {target["targets"][0].rpartition(":")[0] for target in found[kind]} for kind in found} == {
+        **dict.fromkeys(("replicas", "agents"), {"192.0.2.21"}),
+        **dict.fromkeys(("balancer_logs", "nginx", "nodes", "gpus"), {"198.51.100.7"}),
+    }
+
+
 def test_exporter_of_gpus_that_is_none_is_refused() -> None:
     with pytest.raises(monitoring_targets.PortError, match=r"g1: llm_exporters_gpu is 'dcgmm' \(did you mean 'dcgm'"):
         monitoring_targets.targets({"g1": server(21, llm_exporters_gpu="dcgmm")}, ["g1"], [], [])
@@ -190,6 +199,12 @@ def test_numbers_of_fleet_pools_and_hosts() -> None:
     assert found["llmops_limit_ttft_p99_seconds"] == {"pool=chat": 1, "pool=slow": 20}
     assert found["llmops_slo_availability"] == {"pool=chat": 0.995, "pool=slow": 0.995}
     assert set(found) == set(monitoring_textfile.GAUGES)
+
+
+@pytest.mark.parametrize("variables", [{"llm_exporters_gpu": "none"}, {"llm_exporters_components": ["node"]}])
+def test_gpus_that_nobody_counts_are_not_missing(variables: dict[str, Any]) -> None:
+    assert "llmops_gpus_expected" in samples({"g1": {**SERVER, "vllm_gpus": 2}})
+    assert "llmops_gpus_expected" not in samples({"g1": {**SERVER, "vllm_gpus": 2, **variables}})
 
 
 def test_what_is_not_set_is_not_told() -> None:

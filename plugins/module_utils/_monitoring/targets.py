@@ -53,24 +53,23 @@ def targets(
     servers, balancers, hosts = list(servers), list(balancers), list(hosts)
     everyone = {host: hostvars[host] for host in [*servers, *balancers, *hosts]}
 
-    def on(host: str, number: int) -> Target:
-        return _target(_fleet.address(host, everyone[host]), number, host_labels(host, everyone[host]))
+    def agent(host: str, variables: Mapping[str, Any]) -> Target:
+        port = int(_fleet.setting(variables, "llm_balancer_agent_port", BALANCER_DEFAULTS["agent_port"]))
+        return _target(_fleet.address(host, variables), port, host_labels(host, variables))
 
     def exporters(kind: str, usual: list[str]) -> list[Target]:
         found = []
         for host, variables in everyone.items():
-            name = _exporter(host, variables, COMPONENTS[kind], host in usual)
+            name = exporter(host, variables, COMPONENTS[kind], host in usual)
             if name:
                 own = _fleet.setting(variables, f"llm_exporters_{name}_port", PORTS[name])
-                found.append(on(host, int(ports.get(kind, own))))
+                address = _fleet.setting(variables, "llm_exporters_address", _fleet.address(host, variables))
+                found.append(_target(str(address), int(ports.get(kind, own)), host_labels(host, variables)))
         return found
 
-    agent = "llm_balancer_agent_port"
     return {
         "replicas": [_replica(replica, everyone[replica["host"]]) for replica in _fleet.replicas(everyone, servers)],
-        "agents": [
-            on(host, int(_fleet.setting(everyone[host], agent, BALANCER_DEFAULTS["agent_port"]))) for host in balancers
-        ],
+        "agents": [agent(host, everyone[host]) for host in balancers],
         "balancer_logs": exporters("balancer_logs", balancers),
         "nginx": exporters("nginx", balancers),
         "nodes": exporters("nodes", hosts),
@@ -84,7 +83,7 @@ def host_labels(host: str, variables: Mapping[str, Any]) -> dict[str, str]:
     return _filled({"host": host, **told})
 
 
-def _exporter(host: str, variables: Mapping[str, Any], component: str, usual: bool) -> str:
+def exporter(host: str, variables: Mapping[str, Any], component: str, usual: bool) -> str:
     """Return the exporter that a host has of a component, as its variables name it; empty where it has none."""
     components = _fleet.setting(variables, "llm_exporters_components", [component] if usual else [])
     if component not in components or _fleet.setting(variables, "llm_exporters_state", "present") == "absent":

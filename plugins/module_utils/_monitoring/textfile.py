@@ -18,7 +18,7 @@ from .._errors import LlmopsError
 from .._vllm.settings import settings
 from . import limits as _limits
 from .exposition import Sample, text
-from .targets import host_labels
+from .targets import exporter, host_labels
 
 GAUGES = {
     "llmops_replica_price_usd_per_hour": "US dollars per hour: the price of the host, shared by its replicas by GPUs.",
@@ -83,7 +83,8 @@ def _host(host: str, variables: Mapping[str, Any], replicas: list[dict[str, Any]
         own = {"host": host, "replica": replica["id"], "pool": replica["pool"]}
         yield "llmops_replica_gpus", own, len(replica["gpus"])
     gpus = _fleet.number(variables, "vllm_gpus")
-    if gpus > 0:
+    # where nobody counts them, none is missing
+    if gpus > 0 and exporter(host, variables, "gpu", usual=True):
         yield "llmops_gpus_expected", {"host": host}, gpus
     flags = _fleet.setting(variables, "vllm_flags", {})
     reserved = [one["settings"].get("gpu-memory-utilization") for one in settings(replicas, flags=flags)]
