@@ -17,6 +17,7 @@ import yaml
 from tests import native_histograms
 from tests.fakes.metrics.fleet import Fleet
 from tools.dashboards import build, source
+from tools.rules.source import series_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(source.TARGET.glob("*.json"))
@@ -32,10 +33,6 @@ UNITS = {"short", "s", "reqps", "percentunit", "currencyUSD", "bytes", "Bps", "c
 # Several programs have series of these names: without a job, one gets those of all.
 SHARED = re.compile(r"\b((?:up|process_\w+|probe_\w+|http_\w+|node_\w+|prometheus_\w+)\b)(?!\()(\{[^}]*\})?")
 WINDOW = re.compile(r"\[([^\]]+)\]")
-NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_:]*")
-# Texts, labels, windows, calls: what looks like a name and is none.
-NO_NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|on|ignoring)\s*\([^)]*\)|(?<![\w:])\w+(?=\s*\()')
-LANGUAGE = set("sum min max avg count group quantile by on and or ignoring group_left bool".split())
 
 
 def panels(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -47,11 +44,6 @@ def targets() -> Iterator[tuple[str, dict[str, Any]]]:
         for panel in panels(path):
             for target in panel["targets"]:
                 yield f"{path.stem}: {panel['title']}", target
-
-
-def names(expr: str) -> set[str]:
-    """The names of the series that an expression asks for."""
-    return set(NAME.findall(NO_NAMES.sub(" ", expr))) - LANGUAGE
 
 
 def recorded() -> set[str]:
@@ -190,7 +182,7 @@ def test_counters_are_only_seen_as_rates() -> None:
 
 
 def test_every_series_that_is_asked_for_exists() -> None:
-    wanted = {name: where for where, target in targets() for name in names(target["expr"])}
+    wanted = {name: where for where, target in targets() for name in series_names(target["expr"])}
     known = (
         scraped() | recorded() | native_histograms.NAMES | {"up", "ALERTS", "probe_success", "probe_duration_seconds"}
     )
@@ -199,7 +191,7 @@ def test_every_series_that_is_asked_for_exists() -> None:
 
 
 def test_every_query_finds_native_histograms_too() -> None:
-    lost = {where: native_histograms.only_classic(names(target["expr"])) for where, target in targets()}
+    lost = {where: native_histograms.only_classic(series_names(target["expr"])) for where, target in targets()}
     assert {where: parts for where, parts in lost.items() if parts} == {}
 
 
@@ -207,7 +199,7 @@ def test_series_and_labels_of_vllm_are_those_of_the_real_one() -> None:
     ours = {"pool", "replica", "host", "model", "model_version"}
     wrong = []
     for where, target in targets():
-        for name in names(target["expr"]):
+        for name in series_names(target["expr"]):
             if not name.startswith("vllm:"):
                 continue
             real = REAL.get(name) or REAL.get(re.sub(r"_(?:bucket|sum|count)$", "", name))

@@ -37,7 +37,7 @@ def test_spec_of_a_replica_knows_the_keys_of_the_fleet() -> None:
 
 
 def test_unit_keeps_what_was_measured() -> None:
-    unit = render("vllm@.service.j2").splitlines()
+    unit = render("vllm@.service.j2", __vllm_metrics_directory="").splitlines()
     for line in (
         "KillMode=mixed", "Restart=always", "RestartPreventExitStatus=2", "TimeoutStartSec=infinity", "Type=exec",
         "StartLimitIntervalSec=1800", "StartLimitBurst=5", "NoNewPrivileges=yes", "ProtectSystem=strict",
@@ -47,6 +47,14 @@ def test_unit_keeps_what_was_measured() -> None:
     assert not [
         line for line in unit if line.startswith(("MemoryDenyWriteExecute", "PrivateDevices", "PrivateNetwork"))
     ]
+
+
+@pytest.mark.parametrize(("directory", "tells"), [("/var/lib/node", True), ("", False)])
+def test_unit_tells_the_node_exporter_what_it_has_started(directory: str, tells: bool) -> None:
+    unit = render("vllm@.service.j2", __vllm_metrics_directory=directory).splitlines()
+    copy = "install -D -m 0644 /etc/vllm/%i/current/release.prom /var/lib/node/vllm_%i.prom"
+    assert (f"ExecStartPost=-+/usr/bin/{copy}" in unit) == tells
+    assert any(line.startswith("ExecStartPost") for line in unit) == tells
 
 
 @pytest.mark.parametrize(("gpus", "checks"), [([], False), ([2, 3], True)])

@@ -13,6 +13,8 @@ from ansible_collections.llmops.vllm.plugins.module_utils._release.home import H
 from ansible_collections.llmops.vllm.plugins.module_utils._release.meaning import release_from
 from ansible_collections.llmops.vllm.plugins.module_utils._vllm import release as subject
 
+from tests import exposition
+
 
 @pytest.fixture
 def args(release_args):
@@ -104,10 +106,19 @@ def test_files_are_what_vllm_and_systemd_read(run_module, args, home, keys):
     assert str((directory / "model").readlink()) == args["model"]
     for path in (home, home / "releases", directory):
         assert mode(path) == 0o750
-    for name in ("config.yaml", "environment", "unit.conf", "release.json"):
+    for name in ("config.yaml", "environment", "unit.conf", "release.json", "release.prom"):
         assert mode(directory / name) == 0o640
     document = json.loads((directory / "release.json").read_text())
     assert document["secrets"] == {"api-key": 2} and document["model_name"] == "tiny"
+
+
+def test_what_it_serves_is_told_as_a_metric(run_module, args, home):
+    args = {**args, "model_name": "tiny", "model_revision": "abc123", "version": "0.32.0"}
+    release = run_module("vllm_release", args)["release"]
+    labels = {"release": release, "model": "tiny", "model_version": "abc123", "vllm_version": "0.32.0", "name": "r0"}
+    assert exposition.samples((home / "releases" / release / "release.prom").read_text()) == {
+        "llmops_release_info": {frozenset(labels.items()): 1}
+    }
 
 
 def test_secrets_are_in_config_yaml_and_nowhere_else(run_module, args, home, keys):
@@ -176,6 +187,12 @@ def test_going_on_by_name_leaves_nothing_pending(run_module, args, home, pair, b
     moved = run_module("vllm_release", by_name(args, third if by == "id" else "staged"))
     assert moved["switched"] and not moved["pending"]
     assert links(home) == {"current": third, "previous": pair[1]}
+
+
+def test_a_release_of_before_it_had_a_metric_can_be_gone_back_to(run_module, args, home, pair):
+    (home / "releases" / pair[0] / "release.prom").unlink()
+    back = run_module("vllm_release", {**args, "settings": None, "state": "active", "release": "previous"})
+    assert back["switched"] and back["current"] == pair[0]
 
 
 @pytest.mark.parametrize("wish", [{"release": "previous"}, {"release": "current"}, {}])

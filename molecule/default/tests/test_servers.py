@@ -20,6 +20,14 @@ def test_replica_runs_as_service_user_and_starts_at_boot(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
+def test_node_exporter_tells_which_release_runs(name: str) -> None:
+    server = host(name)
+    release = server.check_output("basename $(readlink /etc/vllm/r0/current)")
+    told = server.check_output(f"curl -sf http://{ADDRESS[name]}:9100/metrics | grep '^llmops_release_info'")
+    assert f'name="r0",release="{release}"' in told and 'model="tiny",model_version="a"' in told
+
+
+@pytest.mark.parametrize("name", SERVERS)
 def test_replica_listens_on_the_private_address_only(name: str) -> None:
     listeners = host(name).check_output("ss -Hltn 'sport = :8000'").splitlines()
     assert [line.split()[3] for line in listeners] == [f"{ADDRESS[name]}:8000"]

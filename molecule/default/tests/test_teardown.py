@@ -18,6 +18,7 @@ def test_absent_host_leaves_the_fleet_and_nothing_behind(client: Client, tmp_pat
 
     server = host(GONE)
     assert not server.file("/etc/vllm/r0").exists
+    assert not server.file("/var/lib/prometheus/node-exporter/vllm_r0.prom").exists
     assert not server.service("vllm@r0").is_running
     assert server.run("systemctl is-enabled vllm@r0").stdout.strip() != "enabled"
     assert server.run("nft list table inet vllm").rc != 0

@@ -62,6 +62,8 @@ def test_a_revision_of_the_model() -> None:
     assert done.entry("gpu1/r0")["to"]["model_revision"] == "b"
     now = rollout.releases(REAL)
     assert [one for one in now if now[one] == before[one]] == []
+    for one in REAL.replicas:
+        assert 'model_version="b"' in sh(one.host, f"cat /var/lib/prometheus/node-exporter/vllm_{one.name}.prom")
     assert "tiny" in (told := REAL.playbook("status")) and "  b  " in told and "  a  " not in told
 
 

@@ -26,6 +26,7 @@ RELEASE_ID = re.compile(r"^[0-9a-f]{12}$")
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
 FILES = ("config.yaml", "environment", "unit.conf", "release.json")
+METRICS = "release.prom"  # what a running replica serves, as its unit gives it to the node exporter
 LINKS = ("env", "model")
 POINTERS = ("current", "previous", "staged")
 VERIFIED = "verified"  # a link, too: to the release that has answered completions
@@ -118,7 +119,7 @@ class Home:
         """Files of a release on the disk that are not what they should be; all of them when it is not there."""
         directory = self.releases / release.id
         wrong = []
-        for name, text in release.files().items():
+        for name, text in self._texts(release).items():
             file = directory / name
             try:
                 status = file.lstat()
@@ -135,6 +136,9 @@ class Home:
             except OSError:
                 wrong.append(name)
         return wrong
+
+    def _texts(self, release: Release) -> dict[str, str]:
+        return {**release.files(), METRICS: release.metrics(self.replica)}
 
     def _owned(self, status: os.stat_result) -> bool:
         try:
@@ -202,7 +206,7 @@ class Home:
             return
         uid, gid = self.owner.ids()
         made = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.releases))
-        for name, text in release.files().items():
+        for name, text in self._texts(release).items():
             _write(made / name, text, uid, gid)
         for name in LINKS:
             (made / name).symlink_to(getattr(release, name))
@@ -216,7 +220,7 @@ class Home:
 
     def _repair(self, release: Release, target: Path) -> None:
         uid, gid = self.owner.ids()
-        files = release.files()
+        files = self._texts(release)
         for name in self.drift(release):
             aside = target / f".tmp-{name}"
             _remove(aside)

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
+from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.exposition import text as exposition
 from ansible_collections.llmops.vllm.plugins.module_utils._systemd import HIDDEN
 
 RELEASE_VARIABLE = "LLMOPS_RELEASE"
 VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+INFO = "llmops_release_info"
+_INFO_HELP = "What the replica serves, since its process began."
 SECRET_FLAGS = ("api-key", "hf-token", "ssl-keyfile-password")
 SECRET_VARIABLES = ("VLLM_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -152,6 +155,11 @@ class Release:
             "unit.conf": self.unit if self.unit.endswith("\n") or not self.unit else self.unit + "\n",
             "release.json": json.dumps(document, indent=2, sort_keys=True) + "\n",
         }
+
+    def metrics(self, replica: str) -> str:
+        """What a replica of this name serves, for the node exporter of its host; its scrape tells the host."""
+        labels = {"name": replica, "release": self.id, "model": self.model_name, "model_version": self.model_revision}
+        return exposition({INFO: _INFO_HELP}, [(INFO, {**labels, "vllm_version": self.version}, 1)])
 
     def view(self) -> dict[str, str]:
         """The release for a diff: secrets only as a count and a fingerprint."""

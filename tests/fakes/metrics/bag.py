@@ -15,7 +15,7 @@ class Bag:
         self.kinds: dict[str, str] = {}
         self.samples: dict[str, dict[Labels, float]] = {}
 
-    def set(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, /, **labels: str) -> None:
         self._series(name, "gauge")[tuple(labels.items())] = float(value)
 
     def add(self, name: str, value: float, **labels: str) -> None:

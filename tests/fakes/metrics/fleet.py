@@ -67,11 +67,11 @@ class Fleet:
 
     def _labels(self, pool: str, host: str) -> dict[str, str]:
         model = "llama-70b" if pool == story.ROLLED else "qwen-14b"
-        version = self._state(host, pool).version
         kind = {"gpu_type": pool.partition("-")[2], "region": "eu-west", "provider": "metal"}
         kind["commitment"] = "spot" if host == "gpu5" else "reserved"
         profile = "multi_turn" if pool == "chat-h100" else "streaming"
-        about = {"model": model, "model_version": version, "profile": profile, **kind}
+        # the inventory's word, which is that of the newest rollout for all of a pool
+        about = {"model": model, "model_version": story.wanted(pool), "profile": profile, **kind}
         return {"host": host, "replica": f"{host}/r0", "pool": pool, **about}
 
     def _state(self, host: str, pool: str) -> story.State:
@@ -111,11 +111,18 @@ class Fleet:
         else:
             self.down.discard(key)
             self._engine(pool, host, state, share, passed)
+            self._release(pool, host, state.version)
         for job, good in (("probe_completion", state.completes), ("probe_models", state.up)):
             probe = self._bag(job, host)
             probe.set("probe_success", good)
             probe.set("probe_duration_seconds", 0.08 * state.slow if good else 5.0)
         self._gpu(pool, host, state, share / passed)
+
+    def _release(self, pool: str, host: str, version: str) -> None:
+        bag, model = self._bag("node", host), self._labels(pool, host)["model"]
+        bag.samples.pop("llmops_release_info", None)  # a process has one release
+        labels = {"release": f"{version}{host}", "model": model, "model_version": version, "vllm_version": "0.32.0"}
+        bag.set("llmops_release_info", 1, name="r0", **labels)
 
     def _engine(self, pool: str, host: str, state: story.State, share: float, passed: float) -> None:
         bag, labels = self._bag("vllm", host), {"engine": "0", "model_name": self._labels(pool, host)["model"]}

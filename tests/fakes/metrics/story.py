@@ -10,7 +10,7 @@ MINUTES = 40
 Pools = Mapping[str, tuple[str, ...]]  # hosts by pool, each with one replica
 POOLS: Pools = {"chat-h100": ("gpu1", "gpu2", "gpu3"), "short-a100": ("gpu4", "gpu5")}
 MORE = ("code-h100", "long-h100", "batch-a100")  # pools of a large fleet, in which nothing happens
-OLD, NEW = "6f6073b4", "a1c9e07d"
+OLD, NEW, OTHER = "6f6073b4", "a1c9e07d", "92ab3c4f"  # the last one in all other pools
 ROLLED = "chat-h100"
 # Begin and end of what goes wrong, or is done on purpose.
 BURST = (7.0, 9.5)
@@ -43,10 +43,15 @@ def large(replicas: int) -> Pools:
     }
 
 
+def wanted(pool: str) -> str:
+    """Return the revision that the inventory gives a pool."""
+    return NEW if pool == ROLLED else OTHER
+
+
 def replica(host: str, pool: str, minute: float, place: int) -> State:
     """Return what the replica of a host is, which has this place in its pool."""
     if pool != ROLLED:
-        return State(version="92ab3c4f")
+        return State(version=OTHER)
     if host == "gpu3" and within(minute, FROZEN):
         return State(completes=False, in_rotation=minute < FROZEN[0] + 0.2)
     if host == "gpu3" and within(minute, RESTART):
