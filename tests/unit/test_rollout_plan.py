@@ -190,6 +190,18 @@ def test_what_an_operator_drained_is_left_alone() -> None:
     assert "drained by bob, drain.yml: llmops.vllm.undrain puts it back" in found["notes"][0]
 
 
+@pytest.mark.parametrize("action", ["update", "restart", "reboot"])
+@pytest.mark.parametrize("name", ["gpu2", "gpu2/r0"])
+def test_who_is_asked_for_by_name_is_not_left_alone_in_silence(action: str, name: str) -> None:
+    fleet = Fleet(chat=4).pending().drained(2, "bob, drain.yml")
+    named = ["gpu1/r0", name] if action != "reboot" else ["gpu1", "gpu2"]
+    (problem,) = fleet.plan(action=action, replicas=named, min_healthy=1)["problems"]
+    assert problem == (
+        f"llmops_rollout_replicas names {named[1]}, and it was drained by bob, drain.yml: llmops.vllm.undrain puts it "
+        "back"
+    )
+
+
 # --- what an interrupted run left --------------------------------------------------------------------------------
 
 

@@ -73,6 +73,7 @@ def plan(
     else:
         for pool, members in by_pool.items():
             _by_pool(found, pool, members, wanted, asked)
+    found.problems += _in_vain(replicas, fleet, asked)
     found.pools = list(dict.fromkeys(pool for entry in found.entries for pool in entry["pools"]))
     return found.result()
 
@@ -151,16 +152,27 @@ def _is_old(one: Known, goals: Mapping[str, Stand | None], waiting: Sequence[Kno
 
 def _left_alone(plan: Plan, one: Known) -> bool:
     """Whether a replica takes no part, with a note why."""
-    reason = ""
-    if one.problem:
-        reason = f"its host could not be asked ({one.problem})"
-    elif one.current is None:
-        reason = "it has never been started: llmops.vllm.site does that"
-    elif one.held_out:
-        reason = f"it was drained by {one.held_out}: llmops.vllm.undrain puts it back"
-    if reason:
+    if reason := _aside(one):
         plan.notes.append(f"{one.id} is left alone: {reason}")
     return bool(reason)
+
+
+def _aside(one: Known) -> str:
+    """Why a replica takes no part; empty when it does."""
+    if one.problem:
+        return f"its host could not be asked ({one.problem})"
+    if one.current is None:
+        return "it has never been started: llmops.vllm.site does that"
+    return f"it was drained by {one.held_out}: llmops.vllm.undrain puts it back" if one.held_out else ""
+
+
+def _in_vain(replicas: Sequence[Mapping[str, Any]], fleet: Sequence[Known], options: Options) -> Iterable[str]:
+    """Who was asked for by name, and takes no part at all: a run that leaves it alone and ends green would mislead."""
+    aside = {one.id: reason for one in fleet if (reason := _aside(one))}
+    for name in options.replicas:
+        ids = targets(replicas, [name])
+        if all(one in aside for one in ids):
+            yield f"llmops_rollout_replicas names {name}, and {aside[ids[0]]}"
 
 
 def _goal(one: Known, options: Options) -> Stand | None:

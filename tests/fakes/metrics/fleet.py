@@ -360,7 +360,7 @@ class Fleet:
             self._rollout(self._bag("node", balancer))
 
     def _rollout(self, bag: Bag) -> None:
-        labels = {"pool": story.ROLLED, "action": "rollout"}
+        labels = {"pool": story.ROLLED, "action": "update"}
         began = self.now - (self.minute - story.FIRST_ROLLED) * 60
         ended = began + story.PER_REPLICA * len(self.pools[story.ROLLED]) * 60
         if story.rollout(self.minute, len(self.pools[story.ROLLED])):
@@ -383,6 +383,15 @@ class Fleet:
             bag.set(f"llmops_rollout_{name}", value, **labels)
         for outcome, count in (("done", 3), ("rolled_back", 0)):
             bag.set("llmops_rollout_last_replicas", count, **labels, outcome=outcome)
-        for step, seconds in (("drain", 62), ("stop", 9), ("switch", 2), ("start", 31), ("verify", 14), ("soak", 30)):
+        for step, seconds in (
+            ("drain", 5),
+            ("wait", 57),
+            ("stop", 9),
+            ("change", 2),
+            ("start", 1),
+            ("ready", 31),
+            ("put_back", 5),
+            ("watch", 62),
+        ):
             bag.set("llmops_rollout_step_seconds", 3 * seconds, **labels, step=step)
             bag.set("llmops_rollout_step_longest_seconds", seconds * 1.2, **labels, step=step)
