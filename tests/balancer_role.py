@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 import yaml
-from ansible.plugins.filter.core import to_bool
+from ansible.plugins.filter.core import quote, to_bool
 from ansible_collections.llmops.vllm.plugins.filter.balancer import FilterModule
 
 from tests.role_templates import environment
@@ -39,7 +39,7 @@ def render(template: str, **changes: Any) -> str:
     """Render a template of the role with the example's settings and these changes."""
     made = environment(ROLE)
     made.filters.update({f"llmops.vllm.{name}": code for name, code in FilterModule().filters().items()})
-    made.filters["bool"] = to_bool
+    made.filters |= {"bool": to_bool, "quote": quote}
     values = {name: value for name, value in DEFAULTS.items() if not computed(value)}
     values |= {
         "__llm_balancer_lua_dir": "/etc/nginx/llm-lua",

@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -173,13 +175,33 @@ def test_after_a_boot_nobody_holds_the_address_before_somebody_spoke(tmp_path: p
     assert host.away
 
 
+@pytest.fixture
+def of_agent() -> Iterator[Host]:
+    """A host whose directory belongs to the agent, which is not root, and can be reached by it."""
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder).chmod(0o755)
+        host = Host(pathlib.Path(folder))
+        host.run_dir.mkdir()
+        os.chown(host.run_dir, 65534, 65534)
+        yield host
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_the_agent_can_write_what_was_written_before_it(tmp_path: pathlib.Path) -> None:
-    host = Host(tmp_path)
-    host.run_dir.mkdir()
-    os.chown(host.run_dir, 65534, 65534)
-    host.call("prepare")
-    assert {path.name: path.stat().st_uid for path in host.run_dir.iterdir()} == {"hold": 65534, "away": 65534}
+def test_the_agent_can_write_what_was_written_before_it(of_agent: Host) -> None:
+    assert of_agent.call("prepare").returncode == 0
+    assert {path.name: path.stat().st_uid for path in of_agent.run_dir.iterdir()} == {"hold": 65534, "away": 65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", ["hold", "away"])
+def test_links_of_the_agent_lead_root_nowhere(of_agent: Host, name: str) -> None:
+    secret = of_agent.base / "shadow"
+    secret.touch(0o600)
+    (of_agent.run_dir / name).symlink_to(secret)
+    of_agent.call("prepare")
+    of_agent.stub("systemctl", "exit 0")
+    of_agent.call("wait")
+    assert (secret.read_text(), secret.stat().st_uid, secret.stat().st_mode & 0o777) == ("", 0, 0o600)
 
 
 @pytest.mark.parametrize("said", ["0\n", "1\n"])
