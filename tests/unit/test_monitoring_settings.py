@@ -26,11 +26,11 @@ GOOD: dict[str, Any] = {name: DEFAULTS.get(f"llm_monitoring_{name}") for name in
     "members": [{"name": "mon1", "address": "192.0.2.41"}],
     "plain_http": False,
     "service_key": "client",
-    "web_users": [],
+    "web_users": [{"name": "llmops", "password": "correct-horse"}],
     **{name.removeprefix("llm_monitoring_"): value for name, value in ALERTING.items()},
 }
 TWO = [*GOOD["members"], {"name": "mon2", "address": "192.0.2.42"}]
-USER = {"name": "llmops", "password": "correct-horse"}
+(USER,) = GOOD["web_users"]
 
 
 def problems(**changes: Any) -> list[str]:
@@ -39,6 +39,10 @@ def problems(**changes: Any) -> list[str]:
 
 def test_the_defaults_with_receivers_have_no_problem():
     assert problems() == []
+
+
+def test_probes_without_a_key_need_no_users():
+    assert problems(web_users=[], backend_keys=[], service_key="") == []
 
 
 def test_an_existing_stack_needs_neither_receivers_nor_passwords():
@@ -65,7 +69,9 @@ def test_native_histograms_of_a_new_prometheus_have_no_problem(method):
         ({"watchdog_interval": 600}, ["watchdog_interval is 600 s", "30 to 300"]),
         ({"listen_address": "mon1"}, ["listen_address is 'mon1'", "an IP address"]),
         ({"listen_address": "192.0.2.41", "web_users": [USER]}, ["clear text", "llm_monitoring_plain_http: true"]),
-        ({"listen_address": "192.0.2.41", "plain_http": True}, ["web_users is empty", "192.0.2.41"]),
+        ({"listen_address": "192.0.2.41", "plain_http": True, "web_users": []}, ["web_users is empty", "192.0.2.41"]),
+        ({"web_users": []}, ["web_users is empty", "send the keys of its probes", "llmops_monitoring_password"]),
+        ({"web_users": [], "backend_keys": []}, ["web_users is empty", "send the keys of its probes"]),
         ({"members": TWO}, ["listen_address is 127.0.0.1", "2 monitoring hosts"]),
         ({"web_users": [{"name": "a", "hash": "$2b$10$" + "a" * 53}]}, ["web_users[a] has no password", "first user"]),
         ({"web_users": [{"name": "a", "password": "short"}]}, ["5 bytes", "12 to 72"]),
@@ -91,6 +97,14 @@ def test_native_histograms_of_a_new_prometheus_have_no_problem(method):
         ),
         ({"remote_write": [{"url": "https://x", "basic_auth": {"password": "sesame"}}]}, ["password_file"]),
         ({"remote_write": [{"name": "far"}]}, ["remote_write[far] has no url"]),
+        (
+            {"remote_write": [{"url": "https://me:sesame@far.example.com/w"}]},
+            ["remote_write[https://far.example.com/w]", "holds a secret in url", "basic_auth"],
+        ),
+        (
+            {"scrape_configs": [{"job_name": "db", "http_headers": {"X-Key": {"secrets": ["sesame"]}}}]},
+            ["scrape_configs[db]", "holds a secret in secrets", "files"],
+        ),
         ({"secret_files": {"llm-x": "y"}}, ["secret_files.llm-x is no name"]),
         ({"secret_files": {"x": ""}}, ["secret_files.x is empty"]),
         ({"scrape_configs": [{"job_name": "vllm"}]}, ["scrape_configs[vllm]", "a job of the role"]),
@@ -108,7 +122,7 @@ def test_messages_name_variable_value_and_mend(changes, words):
 
 def test_no_message_holds_a_secret():
     secrets = {
-        "remote_write": [{"url": "u", "basic_auth": {"password": "sesame"}}],
+        "remote_write": [{"url": "https://me:sesame@u", "basic_auth": {"password": "sesame"}}],
         "scrape_configs": [{"job_name": "db", "authorization": {"credentials": "sesame"}}],
         "secret_files": {"llm-a": "sesame"},
     }

@@ -38,7 +38,8 @@ PASSWORD = (12, 72)
 _HASH = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_INLINE = {"password", "credentials", "bearer_token", "client_secret", "secret_key"}
+_INLINE = {"password", "credentials", "bearer_token", "client_secret", "secret_key", "secrets"}
+_LOGIN = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
@@ -48,6 +49,7 @@ def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _ports(settings)
     yield from _pem(settings)
     yield from _listening(settings)
+    yield from _keys_of_probes(settings)
     yield from _users(settings)
     yield from _intervals(settings)
     yield from _pass_through(settings)
@@ -181,6 +183,17 @@ def _listening(settings: Mapping[str, Any]) -> Iterator[Problem]:
         yield _problem("web_users", "", text)
 
 
+def _keys_of_probes(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """The blackbox exporter sends a module's key to whatever target a request names."""
+    keys = settings["backend_keys"] or settings["service_key"]
+    if "blackbox" in installed(settings) and keys and not settings["web_users"]:
+        text = (
+            "is empty, and the blackbox exporter would send the keys of its probes wherever any user of the host lets "
+            "it: give llmops_monitoring_user and llmops_monitoring_password, or users, as [{name: ..., password: ...}]"
+        )
+        yield _problem("web_users", "", text)
+
+
 def _users(settings: Mapping[str, Any]) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, user in enumerate(settings["web_users"]):
@@ -229,7 +242,7 @@ def _pass_through(settings: Mapping[str, Any]) -> Iterator[Problem]:
         elif not value:
             yield _problem(f"secret_files.{name}", name, "is empty: give the secret, or remove the line")
     for entry in settings["remote_write"]:
-        where = f"remote_write[{entry.get('name') or entry.get('url') or '?'}]"
+        where = f"remote_write[{entry.get('name') or _LOGIN.sub('', str(entry.get('url') or '')) or '?'}]"
         if not entry.get("url"):
             yield _problem(where, "", "has no url: give the address that takes the samples")
         yield from _shown_secrets(where, entry)
@@ -244,18 +257,23 @@ def _pass_through(settings: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _shown_secrets(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     for key in sorted(_secrets_inside(entry)):
+        instead = "files" if key == "secrets" else f"{key}_file" if key in _INLINE else "basic_auth, password_file"
         text = (
             f"holds a secret in {key}, which prometheus.yml would show: put it into {ROLE}_secret_files and name "
-            f"that file in {key}_file (/etc/prometheus/secrets/NAME)"
+            f"that file in {instead} (/etc/prometheus/secrets/NAME)"
         )
         yield _problem(where, "", text)
 
 
 def _secrets_inside(value: Any) -> set[str]:
     if isinstance(value, Mapping):
-        found = {str(key) for key, inner in value.items() if key in _INLINE and isinstance(inner, str) and inner}
+        found = {str(key) for key, inner in value.items() if inner and _is_secret(str(key), inner)}
         return found.union(*map(_secrets_inside, value.values()))
     return set().union(*map(_secrets_inside, value)) if isinstance(value, list) else set()
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (key in _INLINE or bool(_LOGIN.search(value))) or key == "secrets"
 
 
 def _grafana(settings: Mapping[str, Any]) -> Iterator[Problem]:
