@@ -103,6 +103,14 @@ CASES = [
         r"llm_balancer_tls_key is protected by a passphrase in the file",
     ),
     (
+        {"tls_key": "c2VzYW1lLXNlc2FtZS1zZXNhbWU" * 10, "key_pem": ""},
+        r"llm_balancer_tls_key is neither PEM text nor the path of a file",
+    ),
+    (
+        {"tls_key": f"Bag Attributes\n{KEY.replace('MIIB', 'MI!B')}", "key_pem": KEY.replace("MIIB", "MI!B")},
+        r"llm_balancer_tls_key holds a damaged PRIVATE KEY in its content",
+    ),
+    (
         {"tls_key": "-----BEGIN garbage", "key_pem": "-----BEGIN garbage"},
         r"llm_balancer_tls_key holds no PRIVATE KEY in PEM form in its content",
     ),

@@ -130,6 +130,18 @@ def test_secrets_are_in_config_yaml_and_nowhere_else(run_module, args, home, key
     assert holders == ["config.yaml"]
 
 
+def test_secrets_of_the_environment_show_only_that_they_changed(run_module, args, home):
+    told = []
+    for value in ("sesame-one", "sesame-two"):
+        environment = {"AWS_SECRET_ACCESS_KEY": value, "OTEL_EXPORTER_OTLP_HEADERS": value, "VLLM_X": "shown"}
+        told.append(run_module("vllm_release", {**args, "environment": environment, "state": "active"}))
+    changed = {row["name"]: (row["before"], row["after"]) for row in told[1]["differences"]}
+    assert set(changed) == {"AWS_SECRET_ACCESS_KEY", "OTEL_EXPORTER_OTLP_HEADERS"}
+    assert all(before != after for before, after in changed.values())
+    assert "sesame" not in json.dumps(told) and "shown" in json.dumps(told)
+    assert "sesame-two" in (home / "current" / "environment").read_text()
+
+
 def test_another_key_is_another_release_and_shows_only_as_a_fingerprint(run_module, args, keys):
     run_module("vllm_release", {**args, "state": "active"})
     result = run_module("vllm_release", {**args, "secrets": {"api-key": [keys[0], "third-key-0123456789abcdef01234"]}})

@@ -18,6 +18,7 @@ from .problem import Problem
 STAMP = "%Y%m%d%H%M%SZ"  # ASN.1's generalized time, as community.crypto writes it
 
 BALANCER = "llm_balancer"
+_LONGEST_PATH = 200  # characters; a key in base64 has more
 
 
 def problems(
@@ -81,11 +82,14 @@ def pem_problems(settings: Mapping[str, Any], role: str = BALANCER, program: str
         variable, value, pem = f"{role}_{name}", str(settings[name] or ""), str(settings.get(field) or "")
         if value and field not in settings:
             continue
-        content = value.lstrip().startswith("-----BEGIN")
+        # whatever is no path may be a key in another form, and is shown nowhere
+        content = "-----BEGIN" in value or "\n" in value or len(value) > _LONGEST_PATH
         shown = "PEM text" if content else value
         what = "its content" if content else f"the file {value} on the controller"
         if value == "":
             text = "is empty: give the PEM text or the path of a file on the controller"
+        elif pem == "" and content:
+            text = "is neither PEM text nor the path of a file: give the text as it is, with its lines, or a path"
         elif pem == "":
             text = f"names {what}, which is missing, empty or not readable: correct the path"
         elif f"{kind}-----" not in pem:

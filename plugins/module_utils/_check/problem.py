@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 # Names of settings whose values are never shown; "max-num-batched-tokens" is none of them.
-_SECRET = re.compile(r"(key|keys|token|password|passwd|secret|credentials)$|(hf|hub)[-_]?tokens?$|^environment$", re.I)
+_SECRET = re.compile(
+    r"(key|keys|token|password|passwd|secret|credentials|otlp[a-z_]*headers)$|(hf|hub)[-_]?tokens?$|^environment$", re.I
+)
 
 
 @dataclass(frozen=True)

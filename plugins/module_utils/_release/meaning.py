@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._check.problem import is_secret
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring.exposition import text as exposition
 from ansible_collections.llmops.vllm.plugins.module_utils._systemd import HIDDEN
@@ -235,6 +236,11 @@ def systemd_quote(value: str) -> str:
     return '"' + re.sub(r'(["\\`$])', r"\\\1", value) + '"'
 
 
+def _shown(name: str, value: str) -> str:
+    """A variable for a diff: a secret as what tells whether it changed."""
+    return f"{HIDDEN} ({fingerprint({name: [value]})})" if is_secret(name) else value
+
+
 def view_of(document: Mapping[str, Any], unit: str) -> dict[str, str]:
     """Texts for a diff, without secrets."""
     settings = dict(document.get("settings") or {})
@@ -242,7 +248,7 @@ def view_of(document: Mapping[str, Any], unit: str) -> dict[str, str]:
         settings[name] = [HIDDEN] * count
     identity = {name: document.get(name, "") for name in ("version", "env", "model", "model_name", "model_revision")}
     identity["secrets-fingerprint"] = document.get("fingerprint", "")
-    environment = document.get("environment") or {}
+    environment = {name: _shown(name, value) for name, value in (document.get("environment") or {}).items()}
     return {
         "release": "".join(f"{name}: {value}\n" for name, value in identity.items()),
         "config.yaml": "".join(f"{name}: {yaml_value(value)}\n" for name, value in sorted(settings.items())),
