@@ -70,7 +70,7 @@ class Neighbours:
         seen = self.seen[peer.name]
         while True:
             try:
-                payload = await ask(peer.address, peer.port, self._keys)
+                payload = await ask(peer.address, peer.port, self._keys, peer.name)
                 merge(peer.name, payload["admin"])
                 seen.payload, seen.heard, seen.reachable = payload, time.monotonic(), True
                 self._log.state(f"peer {peer.name}", "")

@@ -122,10 +122,13 @@ class PeerServer:
 
 
 async def ask(
-    address: str, port: int, keys: Sequence[str], nonce: str | None = None, seconds: float = ASK_SECONDS
+    address: str, port: int, keys: Sequence[str], name: str = "", seconds: float = ASK_SECONDS
 ) -> dict[str, Any]:
-    """Ask another agent for its state, within so many seconds; PeerError says what went wrong, and where."""
-    sent = nonce or new_nonce()
+    """Ask another agent, of this name, for its state, within so many seconds; PeerError says what went wrong, and where.
+
+    Agents have their keys in common: without the name, whoever is on the way could pass on the answer of another one.
+    """
+    sent = new_nonce()
     where = f"{address}:{port}"
     try:
         status, body = await exchange(over_tcp(address, port), "GET", path(sent), seconds=seconds)
@@ -133,4 +136,7 @@ async def ask(
         raise PeerError(f"{where}: {problem.strerror or problem}") from None
     if status != 200:
         raise PeerError(f"{where}: answered {status}: {body[:80]!r}")
-    return verified(where, body, keys, sent)
+    payload = verified(where, body, keys, sent)
+    if name and payload.get("name") != name:
+        raise PeerError(f"{where}: {payload.get('name')} answers there, and {name} was asked: correct the addresses")
+    return payload

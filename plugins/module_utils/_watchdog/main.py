@@ -66,7 +66,7 @@ class Watchdog:
         keys = all_keys(self._config)
 
         async def everyone() -> list[dict[str, Any] | BaseException]:
-            questions = [ask(agent.address, agent.port, keys) for agent in self._config.agents]
+            questions = [ask(agent.address, agent.port, keys, agent.name) for agent in self._config.agents]
             return await asyncio.gather(*questions, return_exceptions=True)
 
         answers = {}

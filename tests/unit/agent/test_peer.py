@@ -55,6 +55,12 @@ def test_a_peer_with_a_key_in_common_is_believed() -> None:
     assert told == {**PAYLOAD, "api": 1}
 
 
+def test_the_answer_of_another_agent_is_not_believed() -> None:
+    assert serve(lambda port: peer.ask("127.0.0.1", port, [KEY], "lb2"), name="lb2")["name"] == "lb2"
+    with pytest.raises(peer.PeerError, match="lb1 answers there, and lb2 was asked"):
+        serve(lambda port: peer.ask("127.0.0.1", port, [KEY], "lb2"), name="lb1")
+
+
 def test_the_signature_is_that_of_the_contract() -> None:
     answer = serve(lambda port: raw(port, get(f"/peer?nonce={NONCE}")))
     found = json.loads(answer.partition(b"\r\n\r\n")[2])

@@ -41,7 +41,9 @@ class Agents:
 
     def add(self, **payload: Any) -> dict[str, Any]:
         """Start one; returns what it tells."""
-        told: dict[str, Any] = {"synced": True, "admin": {}, "leases": {}, "permits": [], "wedged": {}, **payload}
+        name = f"lb{len(self.ports) + 1}"
+        told: dict[str, Any] = {"name": name, "synced": True, "admin": {}, "leases": {}, "permits": [], "wedged": {}}
+        told |= payload
         keys = [KEY]
         server = PeerServer(lambda: "", lambda: told, lambda: keys)
         port = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), self._loop).result(10)
