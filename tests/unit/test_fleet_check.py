@@ -251,6 +251,25 @@ def test_config_of_another_shape_is_not_checked_and_said_so(change: dict[str, An
     assert [text for text in found.not_checked if "cannot be understood" in text]
 
 
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({"ansible_host": "8.8.4.4"}, True),
+        ({"ansible_host": "2606:4700::1"}, True),
+        ({"ansible_host": "8.8.4.4", "llmops_address": "8.8.4.4"}, False),
+        ({"ansible_host": "8.8.4.4", "llmops_address": "10.0.0.4"}, False),
+        ({"ansible_host": "10.0.0.4"}, False),
+        ({"ansible_host": "lb1.example.com"}, False),
+    ],
+)
+def test_nothing_but_clients_port_is_offered_to_the_internet_unless_it_is_meant(
+    own: dict[str, str], told: bool
+) -> None:
+    balancer = {**{name: value for name, value in BALANCER.items() if name != "llmops_address"}, **own}
+    found = [one for one in checked({"gpu1": SERVER}, {"lb1": balancer}).findings if "internet" in one.message]
+    assert [(one.variable, one.hosts) for one in found] == [("llmops_address", ("lb1",))] * told
+
+
 def test_certificate_is_judged_also_without_its_key() -> None:
     facts = {
         "not_after": "20260101000000Z",

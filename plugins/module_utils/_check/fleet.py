@@ -161,6 +161,7 @@ def _problems(sound: _Sound, now: datetime.datetime, min_days: int) -> Iterator[
     inventory, hostvars, fleet = sound.inventory, sound.hostvars, sound.fleet
     yield from _groups(inventory, fleet)
     yield from check_hosts.problems(hostvars, sound.carriers, fleet)
+    yield from check_hosts.exposed(hostvars, inventory.hosts)
     yield from check_pools.problems(hostvars, inventory.groups, sound.carriers, inventory.pool_groups, fleet)
     yield from check_models.problems(hostvars, fleet)
     yield from check_monitoring.problems(hostvars, sound.carriers, fleet)

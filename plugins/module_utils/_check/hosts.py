@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,25 @@ def problems(
         yield from _ports(host, own)
         yield from _same_on_one_host(host, own)
     yield from _same_address(fleet)
+
+
+def exposed(hostvars: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> Iterator[Problem]:
+    """Yield hosts whose agents and exporters would listen on the internet, because nothing names another address."""
+    for host in hosts:
+        address = _fleet.address(host, hostvars[host])
+        if _fleet.setting(hostvars[host], "llmops_address") is None and _is_of_the_internet(address):
+            text = (
+                f"is not set, and ansible_host is {address}, an address of the internet, on which agents and exporters "
+                f"would listen: give the host's private address, or {address} where a firewall stands before it"
+            )
+            yield Problem(host, "llmops_address", "", text)
+
+
+def _is_of_the_internet(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False  # a name tells nothing
 
 
 def _host_values(host: str, variables: Mapping[str, Any]) -> Iterator[Problem]:
