@@ -124,7 +124,7 @@ class PeerServer:
 async def ask(
     address: str, port: int, keys: Sequence[str], name: str = "", seconds: float = ASK_SECONDS
 ) -> dict[str, Any]:
-    """Ask another agent, of this name, for its state, within so many seconds; PeerError says what went wrong, and where.
+    """Ask another agent, of this name, for its state, within so many seconds; PeerError says what went wrong and where.
 
     Agents have their keys in common: without the name, whoever is on the way could pass on the answer of another one.
     """
