@@ -28,6 +28,11 @@ HOSTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "branch 580 comes from NVIDIA's repository, and gpu_driver_nvidia_url is empty: give its address",
         "refused",
     ),
+    "clear": (
+        {**HEADERS, "gpu_driver_nvidia_url": "http://mirror.example.com/cuda"},
+        "which anyone on the way can exchange",
+        "refused",
+    ),
     "cpu": ({"vllm_gpus": 0}, "no driver is wanted (the host serves from its CPU (vllm_gpus: 0))", "none"),
     "empty": ({"gpus": []}, "no driver is wanted (there is no NVIDIA GPU on the PCI bus)", "none"),
     "wrong": ({**HEADERS, "gpu_driver_branch": 535}, "gpu_driver_branch is 535, needed is 580 or newer", "refused"),
