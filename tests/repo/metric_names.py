@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import exposition
 from ansible_collections.llmops.vllm.plugins.module_utils._monitoring import textfile as monitoring_textfile
+from ansible_collections.llmops.vllm.plugins.module_utils._release import meaning as release_meaning
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout import metrics as rollout_metrics
 
 from tests import log_exporter
@@ -15,4 +16,5 @@ OURS = {
     *rollout_metrics.RUNNING,
     *monitoring_textfile.GAUGES,
     *log_exporter.NAMES,
+    release_meaning.INFO,
 }
