@@ -169,7 +169,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "llm-balancer status": (There("tests/unit/agent/test_cli.py", 'command("status")'),),
     "llm-balancer explain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("explain", "g1")'),),
     "llm-balancer drain gpu1/r0 --wait": (There("tests/unit/agent/test_cli.py", '"drain", "g1", "--wait"'),),
+    "llm-balancer drain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("drain", "g1/r0")'),),
     "llm-balancer undrain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("undrain"'),),
+    "llm-balancer present": (There("tests/unit/agent/test_cli.py", 'command("present")'),),
     # rollouts
     "ansible-playbook -i my-fleet llmops.vllm.rollout --check": (
         _TASKS,
