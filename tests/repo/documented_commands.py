@@ -45,6 +45,7 @@ _BENCHMARK = There("tests/repo/test_benchmark.py", "benchmark", "llmops_benchmar
 _ROLLOUT = There("molecule/rollout/tests/test_rollout.py", "under_load_play", "llmops_rollout_replicas")
 _UNWAITED = There("tests/repo/test_drain.py", '"drain"', "llmops_target=gpu1", "llmops_wait=false")
 _ENDPOINT = "/v1/chat/completions"
+BROKEN = """grep -E '"status":200,"done":"OK","end":"(error)?",' /var/log/nginx/llm_access.log | tail -n 5"""
 _QUESTION = '-d \'{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 24}\''
 _CURL = 'curl --cacert %s -H "Authorization: Bearer $LLMOPS_API_KEY" -H "Content-Type: application/json" '
 
@@ -172,6 +173,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "llm-balancer drain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("drain", "g1/r0")'),),
     "llm-balancer undrain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("undrain"'),),
     "llm-balancer present": (There("tests/unit/agent/test_cli.py", 'command("present")'),),
+    BROKEN: (There("tests/unit/test_log_exporter.py", "documented_commands.BROKEN"),),
     # rollouts
     "ansible-playbook -i my-fleet llmops.vllm.rollout --check": (
         _TASKS,
