@@ -43,7 +43,9 @@ _UPDATE = There("playbooks/balancer_update.yml", "update_plan", "update_ask", "u
 _CHAT = There("molecule/default/tests/conftest.py", "curl", "--cacert", "Authorization: Bearer", "/v1/chat/completions")
 _BENCHMARK = There("tests/repo/test_benchmark.py", "benchmark", "llmops_benchmark_pools", "llmops_benchmark_target")
 _ROLLOUT = There("molecule/rollout/tests/test_rollout.py", "under_load_play", "llmops_rollout_replicas")
+_UNWAITED = There("tests/repo/test_drain.py", '"drain"', "llmops_target=gpu1", "llmops_wait=false")
 _ENDPOINT = "/v1/chat/completions"
+BROKEN = """grep -E '"status":200,"done":"OK","end":"(error)?",' /var/log/nginx/llm_access.log | tail -n 5"""
 _QUESTION = '-d \'{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 24}\''
 _CURL = 'curl --cacert %s -H "Authorization: Bearer $LLMOPS_API_KEY" -H "Content-Type: application/json" '
 
@@ -157,6 +159,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _TASKS,
         There("tests/repo/test_drain.py", '"drain"', "llmops_target=gpu1"),
     ),
+    "ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1 -e llmops_wait=false": (_TASKS, _UNWAITED),
+    'ansible-playbook -i my-fleet llmops.vllm.drain -e llmops_target=gpu1/r0 -e llmops_reason="maintenance"'
+    " -e llmops_wait=false": (_TASKS, _UNWAITED),
     "ansible-playbook -i my-fleet llmops.vllm.undrain -e llmops_target=gpu1": (
         _TASKS,
         There("tests/repo/test_drain.py", '"undrain"', "llmops_target=gpu1"),
@@ -165,8 +170,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "llm-balancer status": (There("tests/unit/agent/test_cli.py", 'command("status")'),),
     "llm-balancer explain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("explain", "g1")'),),
     "llm-balancer drain gpu1/r0 --wait": (There("tests/unit/agent/test_cli.py", '"drain", "g1", "--wait"'),),
+    "llm-balancer drain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("drain", "g1/r0")'),),
     "llm-balancer undrain gpu1/r0": (There("tests/unit/agent/test_cli.py", 'command("undrain"'),),
-    # a replica by hand
+    "llm-balancer present": (There("tests/unit/agent/test_cli.py", 'command("present")'),),
+    BROKEN: (There("tests/unit/test_log_exporter.py", "documented_commands.BROKEN"),),
     # rollouts
     "ansible-playbook -i my-fleet llmops.vllm.rollout --check": (
         _TASKS,
@@ -190,6 +197,16 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     "ansible-playbook -i my-fleet llmops.vllm.restart -e llmops_rollout_replicas=gpu1/r0": (
         _TASKS,
         There("molecule/rollout/tests/test_rollout.py", 'action="restart"', "llmops_rollout_replicas"),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.restart -e llmops_rollout_pools=chat-h100": (
+        _TASKS,
+        There("tests/repo/test_rollout.py", '"restart", "--check", llmops_rollout_pools='),
+    ),
+    "ansible-playbook -i my-fleet llmops.vllm.restart -e llmops_rollout_replicas=gpu1/r0"
+    " -e llmops_rollout_drain_timeout=30 -e llmops_rollout_drain_action=cut": (
+        _TASKS,
+        There("tests/repo/test_rollout.py", '"llmops_rollout_drain_timeout=30", "llmops_rollout_drain_action=cut"'),
+        There("tests/integration/targets/vllm_drain/tasks/inflight.yml", "fail_on_timeout: false"),
     ),
     "ansible-playbook -i my-fleet llmops.vllm.gpu_driver": (
         _TASKS,
@@ -237,6 +254,10 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         OnHosts(),
     ),
     'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "nvidia-smi"': (_HOSTS,),
+    'ansible gpu1 -i my-fleet --become -m ansible.builtin.reboot -a "reboot_timeout=1200"': (
+        _HOSTS,
+        There("playbooks/tasks/rollout/change_reboot.yml", "ansible.builtin.reboot:", "reboot_timeout:", "1200"),
+    ),
     'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "journalctl -k -n 50 --no-pager"': (_HOSTS,),
     'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "df -h"': (_HOSTS, OnHosts()),
     'ansible gpu1 -i my-fleet --become -m ansible.builtin.command -a "timedatectl"': (_HOSTS, OnHosts()),

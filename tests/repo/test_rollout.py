@@ -82,6 +82,15 @@ def test_check_mode_prints_the_plan_and_touches_nobody(fleet: Fleet) -> None:
     assert untouched(fleet)
 
 
+def test_a_replica_that_hangs_may_be_restarted_without_waiting_for_it(fleet: Fleet) -> None:
+    """Variables as the runbooks give them: texts."""
+    given = ["llmops_rollout_replicas=gpu1/r0", "llmops_rollout_drain_timeout=30", "llmops_rollout_drain_action=cut"]
+    ended = play(fleet, "restart", "--check", *(word for text in given for word in ("-e", text)))
+    assert ended.rc == 0, ended.out
+    assert "batch 1: gpu1/r0: restart" in ended.out
+    assert "gpu2/r0" not in ended.out
+
+
 @pytest.mark.parametrize(
     ("name", "options", "variables", "words"),
     [

@@ -14,6 +14,7 @@ import pytest
 from tests import debian_programs, exporters_role, log_exporter
 from tests.fakes.vllm.running import await_that
 from tests.log_exporter import FORMS, NAMES, Exporter, broken, line, tries
+from tests.repo import documented_commands
 
 SAMPLES = pathlib.Path(__file__).resolve().parent / "log_exporter"
 A, B = "192.0.2.21:8000", "[2001:db8::22]:8000"
@@ -230,8 +231,12 @@ def test_the_client_left(exporter: Exporter) -> None:
     ],
 )
 def test_answer_without_its_end_is_broken_in_the_lua_form(lua: Exporter, values: dict[str, str], count: int) -> None:
+    """The runbook of the alert looks for the same lines."""
     lua.feed(lua.access, line(**values))
     assert counters(lua).get('broken_streams{pool="chat"}', 0) == count
+    command = documented_commands.BROKEN.replace("/var/log/nginx/llm_access.log", shlex.quote(str(lua.access)))
+    found = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    assert len(found.stdout.splitlines()) == count
 
 
 @pytest.mark.parametrize(

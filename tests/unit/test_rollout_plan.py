@@ -202,6 +202,10 @@ def test_who_is_asked_for_by_name_is_not_left_alone_in_silence(action: str, name
     )
 
 
+def test_nobody_is_left_alone_before_hosts_are_asked() -> None:
+    assert plan("restart", {"replicas": ["gpu1/r0"]}, Fleet(chat=4).replicas, {}, {}, {})["problems"] == []
+
+
 # --- what an interrupted run left --------------------------------------------------------------------------------
 
 

@@ -73,7 +73,8 @@ def plan(
     else:
         for pool, members in by_pool.items():
             _by_pool(found, pool, members, wanted, asked)
-    found.problems += _in_vain(replicas, fleet, asked)
+    if seen:  # before any host is asked, what is asked for is judged by this, too: nobody is left alone yet
+        found.problems += _in_vain(replicas, fleet, asked)
     found.pools = list(dict.fromkeys(pool for entry in found.entries for pool in entry["pools"]))
     return found.result()
 

@@ -101,7 +101,7 @@ PROFILES: dict[str, Profile] = {
                 _TOKEN_DETAILS,
             ),
             queue_depth=16,
-            queue_why="Each waiting prompt costs seconds of prefill: refuse early (503), another replica takes it.",
+            queue_why="Each waiting prompt costs seconds of prefill: refuse early (503), so that the client knows.",
         ),
         Profile(
             "multi_turn",
@@ -146,7 +146,7 @@ PROFILES: dict[str, Profile] = {
                 _TOKEN_DETAILS,
             ),
             queue_depth=16,
-            queue_why="Who waits for a first token should get it elsewhere.",
+            queue_why="Who would wait long for a first token is told at once (503), and may ask again.",
         ),
         Profile(
             "batch",
