@@ -204,7 +204,7 @@ def test_a_published_figure_was_made_with_the_load_of_its_recipe():
 
 ENTRY = {
     **{name: record()[name] for name in reports._SERVED},
-    **{"releases": ["r1"], "versions": ["0.32.0"], "env": "/e", "host": "gpu1"},
+    **{"release": "r1", "versions": ["0.32.0"], "env": "/e", "host": "gpu1"},
 }
 
 

@@ -69,8 +69,9 @@ def test_an_expectation_that_says_nothing_is_a_problem():
 
 
 def row(id, **changes):
-    current = {"id": "r1", "env": "/opt/vllm/env/0.32.0-1a2b3c4d", "model_path": "/srv/llm-models/m/f"}
+    current = {"id": f"release-of-{id}", "env": "/opt/vllm/env/0.32.0-1a2b3c4d", "model_path": "/srv/llm-models/m/f"}
     told = {"id": id, "health": "ok", "reason": "", "running": 0, "waiting": 0, "version": "0.32.0"}
+    told["revision"] = "6f6073b42301"
     return {**told, "releases": {"current": current}, **changes}
 
 
@@ -123,10 +124,10 @@ def test_a_pool_that_is_not_whole_is_left_alone(told, balancers, words):
     assert problem.startswith(words)
 
 
-def test_releases_that_differ_are_a_rollout_half_way():
-    other = {"releases": {"current": {"id": "r2", "env": "/e", "model_path": "/m"}}}
-    (problem,) = judged(seen(gpu2=other))["problems"]
-    assert problem == "pool chat: it has 2 releases (r1, r2): finish the rollout first"
+def test_revisions_that_differ_are_a_rollout_half_way_and_ids_of_releases_are_each_replicas_own():
+    assert judged(seen())["problems"] == []
+    (problem,) = judged(seen(gpu2={"revision": "aaaaaaaaaaaa"}))["problems"]
+    assert problem == "pool chat: it has 2 revisions (6f6073b42301, aaaaaaaaaaaa): finish the rollout first"
 
 
 def test_nothing_is_measured_when_nobody_knows():

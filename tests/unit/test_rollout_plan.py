@@ -202,6 +202,16 @@ def test_who_is_asked_for_by_name_is_not_left_alone_in_silence(action: str, name
     )
 
 
+def test_hosts_that_a_playbook_found_are_left_alone_with_a_note() -> None:
+    found = (
+        Fleet(chat=4)
+        .drained(2, "bob, drain.yml")
+        .plan(action="reboot", replicas=["gpu1", "gpu2"], min_healthy=1, derived=True)
+    )
+    assert (found["problems"], [entry["id"] for entry in found["entries"]]) == ([], ["gpu1/*"])
+    assert "drained by bob" in found["notes"][0]
+
+
 def test_nobody_is_left_alone_before_hosts_are_asked() -> None:
     assert plan("restart", {"replicas": ["gpu1/r0"]}, Fleet(chat=4).replicas, {}, {}, {})["problems"] == []
 

@@ -137,12 +137,14 @@ def _judged(entry: Mapping[str, Any], facts: Hosts, statuses: Hosts) -> tuple[di
         "busy": busy,
         "measured": measured,
         "host": measured[0].partition("/")[0],
-        "releases": sorted({str(about.get("id") or "") for about in current}),
+        # an id is each replica's own, as its address is part of it
+        "release": str((current[0] if current else {}).get("id") or ""),
+        "revisions": sorted({str(row.get("revision") or "") for row in known}),
         "versions": sorted({str(row.get("version") or "") for row in known}),
         "env": str((current[0] if current else {}).get("env") or ""),
         "model_path": str((current[0] if current else {}).get("model_path") or ""),
     }
-    for name, words in (("releases", "releases"), ("versions", "versions of vLLM")):
+    for name, words in (("revisions", "revisions"), ("versions", "versions of vLLM")):
         if len(told[name]) > 1:
             wrong.append(f"it has {len(told[name])} {words} ({', '.join(told[name])}): finish the rollout first")
     if entry["target"] == REPLICA:

@@ -30,7 +30,7 @@ def report(
     """
     record: dict[str, Any] = {"schema": SCHEMA, "time": str(about["time"]), "client": str(about["client"])}
     record |= {name: entry[name] for name in _SERVED} | {name: result[name] for name in _RAN}
-    record["release"] = entry["releases"][0] if entry["releases"] else ""
+    record["release"] = entry["release"]
     last = with_last(record, records(directory, entry["pool"]))
     wanted = with_expected(record, expected(about["expected"] or {}, entry["profile"]))
     other = published(entry["model_source"], entry["gpu_type"], entry["gpus"], entry["profile"])

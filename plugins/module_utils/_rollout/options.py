@@ -33,6 +33,7 @@ class Options:
     min_healthy: Share | None = None  # None: all but a quarter of the pool, one at least
     allow_downtime: bool = False
     retry: bool = False
+    derived: bool = False  # replicas are what a playbook found, and nobody named them
 
     def least(self, members: int) -> int:
         """The replicas of a pool of so many members that must stay in rotation."""
@@ -56,6 +57,7 @@ def options_from(action: str, given: Mapping[str, Any]) -> Options:
         min_healthy=None if least in (None, "") else _share("min_healthy", least, 0),
         allow_downtime=_flag("allow_downtime", given.get("allow_downtime")),
         retry=_flag("retry", given.get("retry")),
+        derived=_flag("derived", given.get("derived")),
     )
 
 

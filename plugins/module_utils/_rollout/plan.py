@@ -170,7 +170,7 @@ def _aside(one: Known) -> str:
 def _in_vain(replicas: Sequence[Mapping[str, Any]], fleet: Sequence[Known], options: Options) -> Iterable[str]:
     """Who was asked for by name, and takes no part at all: a run that leaves it alone and ends green would mislead."""
     aside = {one.id: reason for one in fleet if (reason := _aside(one))}
-    for name in options.replicas:
+    for name in () if options.derived else options.replicas:
         ids = targets(replicas, [name])
         if all(one in aside for one in ids):
             yield f"llmops_rollout_replicas names {name}, and {aside[ids[0]]}"
