@@ -55,6 +55,7 @@ TLS = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "plain": {
         "llm_monitoring_members": [{"name": "plain", "address": "192.0.2.40"}],
+        "llm_monitoring_web_users": USERS[:1],
         "llm_monitoring_page_receiver": "none",
         "llm_monitoring_ticket_receiver": "none",
         "llm_monitoring_service_urls": [],
@@ -83,6 +84,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "native": {
         "llm_monitoring_members": [{"name": "native", "address": "192.0.2.44"}],
+        "llm_monitoring_web_users": USERS[:1],
         "llm_monitoring_page_receiver": "none",
         "llm_monitoring_ticket_receiver": "none",
         "llm_monitoring_grafana_install_method": "none",
