@@ -94,7 +94,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         There("roles/vllm/files/requirements-uv.txt", "--hash=sha256:"),
     ),
     "echo vllm==0.33.0 | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "
-    "-o requirements-0.33.0.txt -": (There("tools/lock.py", "pip", "compile", "--generate-hashes", "--no-header"),),
+    "--only-binary :all: -o requirements-0.33.0.txt -": (
+        There("tools/lock.py", "pip", "compile", "--generate-hashes", "--no-header"),
+    ),
     # an inventory: these run one after the other, in this order
     "cp -r inventories/example my-fleet": (Here(),),
     "mkdir files": (Here(),),

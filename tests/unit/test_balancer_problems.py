@@ -103,7 +103,7 @@ CASES = [
         r"llm_balancer_tls_key is protected by a passphrase in the file",
     ),
     (
-        {"tls_key": "c2VzYW1lLXNlc2FtZS1zZXNhbWU" * 10, "key_pem": ""},
+        {"tls_key": "MC4CAQAwBQYDK2VwBCIEIIGqsesamesesamesesamesesamesesamesesamesesam", "key_pem": ""},
         r"llm_balancer_tls_key is neither PEM text nor the path of a file",
     ),
     (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._release.home import LINKS, POINTERS, VERIFIED, Home
+from ansible_collections.llmops.vllm.plugins.module_utils._release.home import LINKS, METRICS, POINTERS, VERIFIED, Home
 from ansible_collections.llmops.vllm.plugins.module_utils._release.marks import (
     NONE,
     diff_of_marks,
@@ -149,7 +149,7 @@ def _settle(home: Home, wish: Wish, *, check: bool) -> Change:
     described = wish.release is not None and wish.release.id == plan.release
     new_view = wish.release.view() if wish.release and described else home.view(plan.release)
     running = running_release(wish.unit) if wish.unit else ""
-    repaired = bool(plan.build) and plan.release == before["current"]
+    repaired = bool(set(plan.build) - {METRICS}) and plan.release == before["current"]
     marks = marks_of(home, plan.release)
     change = Change(
         changed=bool(plan.build) or after != before,
