@@ -103,6 +103,14 @@ CASES = [
         r"llm_balancer_tls_key is protected by a passphrase in the file",
     ),
     (
+        {"tls_key": "/home/deploy/inventories/production/certificates/balancer/key", "key_pem": ""},
+        r"llm_balancer_tls_key names the file /home/deploy/\S+/key on the controller, which is missing",
+    ),
+    (
+        {"tls_certificate": "certificates/production/inventories/balancers/llm/server.crt", "certificate_pem": KEY},
+        r"holds no CERTIFICATE in PEM form in the file certificates/\S+ on the controller",
+    ),
+    (
         {"tls_key": "MC4CAQAwBQYDK2VwBCIEIIGqsesamesesamesesamesesamesesamesesamesesam", "key_pem": ""},
         r"llm_balancer_tls_key is neither PEM text nor the path of a file",
     ),

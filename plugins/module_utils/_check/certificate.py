@@ -18,7 +18,8 @@ from .problem import Problem
 STAMP = "%Y%m%d%H%M%SZ"  # ASN.1's generalized time, as community.crypto writes it
 
 BALANCER = "llm_balancer"
-_KEY = re.compile(r"[A-Za-z0-9+/=]{48,}")  # in base64; a path has a dot, mostly, or is shorter
+# A key in base64, which has no dot and never begins with a slash; a path of this length has one of both.
+_KEY = re.compile(r"(?!/)[^.]*[A-Za-z0-9+/=]{48,}[^.]*")
 
 
 def problems(
@@ -83,7 +84,7 @@ def pem_problems(settings: Mapping[str, Any], role: str = BALANCER, program: str
         if value and field not in settings:
             continue
         # whatever is no path may be a key in another form, and is shown nowhere
-        content = "-----BEGIN" in value or "\n" in value or _KEY.search(value) is not None
+        content = "-----BEGIN" in value or "\n" in value or _KEY.fullmatch(value) is not None
         shown = "PEM text" if content else value
         what = "its content" if content else f"the file {value} on the controller"
         if value == "":
