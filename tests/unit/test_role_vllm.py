@@ -55,6 +55,8 @@ def test_unit_tells_the_node_exporter_what_it_has_started(directory: str, tells:
     copy = "install -D -m 0644 /etc/vllm/%i/current/release.prom /var/lib/node/vllm_%i.prom"
     assert (f"ExecStartPost=-+/usr/bin/{copy}" in unit) == tells
     assert any(line.startswith("ExecStartPost") for line in unit) == tells
+    # a release of before there was such a file must not leave the word of the one before it
+    assert ("ExecStartPre=-+/usr/bin/rm -f /var/lib/node/vllm_%i.prom" in unit) == tells
 
 
 @pytest.mark.parametrize(("gpus", "checks"), [([], False), ([2, 3], True)])

@@ -132,17 +132,17 @@ def _judged(entry: Mapping[str, Any], facts: Hosts, statuses: Hosts) -> tuple[di
     busy = sum((row.get("running") or 0) + (row.get("waiting") or 0) for row in known)
     if entry["target"] == REPLICA and busy:
         wrong.append(f"{measured[0]} is drained, and still has {busy} requests: wait until they end")
-    current = [(row.get("releases") or {}).get("current") or {} for row in known]
+    first = next(((row.get("releases") or {}).get("current") or {} for row in known), {})
     told = {
         "busy": busy,
         "measured": measured,
         "host": measured[0].partition("/")[0],
         # an id is each replica's own, as its address is part of it
-        "release": str((current[0] if current else {}).get("id") or ""),
+        "release": str(first.get("id") or ""),
         "revisions": sorted({str(row.get("revision") or "") for row in known}),
         "versions": sorted({str(row.get("version") or "") for row in known}),
-        "env": str((current[0] if current else {}).get("env") or ""),
-        "model_path": str((current[0] if current else {}).get("model_path") or ""),
+        "env": str(first.get("env") or ""),
+        "model_path": str(first.get("model_path") or ""),
     }
     for name, words in (("revisions", "revisions"), ("versions", "versions of vLLM")):
         if len(told[name]) > 1:
