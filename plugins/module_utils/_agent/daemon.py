@@ -35,6 +35,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.nginx_native im
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.peer import PeerServer
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.recovery import Recovery
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import Store
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.tasks import end
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
 WORKERS = "www-data"  # user of NGINX's workers
@@ -122,9 +123,7 @@ class Agent:
         systemd.notify("READY=1")
         done, _pending = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         systemd.notify("STOPPING=1")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*tasks, stopping])
         await control.close()
         await peers.close()
         self.fleet.close()

@@ -20,6 +20,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import (
     Verdict,
     View,
 )
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.tasks import end
 
 RETRY_SECONDS = 0.5  # between two attempts to bring a view into force
 
@@ -107,18 +108,18 @@ class Rotation:
     async def _apply(self, view: View, urgent: bool) -> str:
         """Apply one view; returns what went wrong. One that can wait gives way to a newer one that cannot."""
         applying = asyncio.ensure_future(self._engine.apply(view, urgent))
-        while not applying.done():
-            newer = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait({applying, newer}, return_when=asyncio.FIRST_COMPLETED)
-            newer.cancel()
-            if applying.done():
-                break
-            if self._urgent and not urgent:
-                applying.cancel()
-                with contextlib.suppress(asyncio.CancelledError, EngineError):
-                    await applying
-                return ""
-            await asyncio.wait({applying}, timeout=0.05)
+        try:
+            while not applying.done():
+                newer = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait({applying, newer}, return_when=asyncio.FIRST_COMPLETED)
+                newer.cancel()
+                if applying.done():
+                    break
+                if self._urgent and not urgent:
+                    return ""
+                await asyncio.wait({applying}, timeout=0.05)
+        finally:
+            await end([applying])
         try:
             applying.result()
         except EngineError as problem:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Callable
 from urllib.parse import parse_qs, urlsplit
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.tasks import end
+
 JSON = "application/json"
 
 
@@ -88,9 +90,7 @@ class Listener:
 
     async def close(self) -> None:
         """End what is open."""
-        for task in list(self._open):
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await end(self._open)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

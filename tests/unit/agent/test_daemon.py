@@ -210,7 +210,10 @@ def test_a_port_that_is_taken_is_a_problem_and_no_end(make, start):
         agent.members({"a/r0": fake.port})
         agent.start()
         agent.await_states(a_r0="up")
-        assert any("cannot be listened on" in line["reason"] for line in agent.events("problem"))
+        await_that(
+            lambda: any("cannot be listened on" in line["reason"] for line in agent.events("problem")),
+            "its log says that the port is taken",
+        )
 
 
 def test_it_ends_when_it_is_told_to(make):
