@@ -25,7 +25,7 @@ _QUICK = {
 
 def _load(setting: Setting) -> tuple[str, ...]:
     # so few that the machine they share still plans and stages a rollout in a minute
-    rate, tokens = ("15", "2-40*9,100-200*1") if setting.fleet.fake else ("0.5", "4-32")
+    rate, tokens = ("15", "2-40*9,100-200*1") if setting.fleet.fake else ("1.5", "4-32")
     return ("--rate", rate, "--tokens", tokens, "--words", "5-20", "--timeout", "180")
 
 
