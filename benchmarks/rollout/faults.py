@@ -19,7 +19,7 @@ _CANARY = "gpu1/r0"
 _QUICK = {
     "llmops_rollout_shadow": {"requests": 0},
     "llmops_rollout_burn_in": 5,
-    "llmops_rollout_canary": {"soak": 5, "timeout": 60, "samples": 20, "ignore": 5},
+    "llmops_rollout_canary": {"soak": 5, "timeout": 180, "samples": 10, "ignore": 5},
 }
 
 

@@ -54,8 +54,8 @@ options:
       - A max-model-len of V(auto) or V(-1) is the longest that fits.
       - >-
         The verdict is C(not known) with those that no formula follows: hf-overrides, cpu-offload-gb,
-        offload-group-size, decode-context-parallel-size, prefill-context-parallel-size, data-parallel-size for a
-        mixture of experts, and a quantization other than FP8 and INT8 of weights that are not quantised.
+        offload-group-size, speculative-config, decode-context-parallel-size, prefill-context-parallel-size,
+        data-parallel-size for a mixture of experts, and a quantization other than FP8 and INT8 of weights that are not quantised.
     type: dict
     default: {}
   quantizations:

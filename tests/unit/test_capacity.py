@@ -395,6 +395,7 @@ UNCERTAIN: list[tuple[Config, str, int, Config, str]] = [
     (models.LLAMA_8B, "l4", 1, {"decode-context-parallel-size": 2}, "decode-context-parallel-size divides the cache"),
     (models.LLAMA_8B, "l4", 1, {"prefill-context-parallel-size": "2"}, "prefill-context-parallel-size divides"),
     (models.LLAMA_70B, "h100-80gb", 1, {"hf-overrides": {"num_hidden_layers": 2}}, "hf-overrides changes figures"),
+    (models.LLAMA_70B, "h100-80gb", 4, {"speculative-config": {"model": "draft"}}, "speculative-config loads a second"),
     (models.LLAMA_70B, "h100-80gb", 1, {"quantization": "bitsandbytes"}, "what quantization bitsandbytes makes of"),
 ]
 
@@ -429,7 +430,8 @@ def test_what_no_formula_follows_is_told_and_not_judged(
 )
 def test_what_changes_nothing_leaves_no_doubt(config: Config, settings: Config) -> None:
     found = problems(config, "h100-80gb", settings=dict(settings))
-    assert len(found) == 1 and "does not fit 1 x h100-80gb" in found[0]
+    gpus = settings.get("data-parallel-size", 1)
+    assert len(found) == 1 and f"does not fit {gpus} x h100-80gb" in found[0]
 
 
 @pytest.mark.parametrize(
@@ -490,6 +492,41 @@ def test_sizes_divide_all_that_is_divided() -> None:
     assert sizes(shape(models.QWEN25_05B)) == [1, 2]  # 14 heads
     assert sizes(shape({**models.LLAMA_8B, "num_key_value_heads": 6, "num_attention_heads": 48})) == [1, 2]
     assert sizes(shape({**models.LLAMA_8B, "intermediate_size": 14340})) == [1, 2, 4]
+
+
+def test_no_size_cuts_what_shares_a_scale() -> None:
+    wide = {**models.LLAMA_8B, "intermediate_size": 13824}  # 8 x 1728, which 128 does not divide
+    blocks = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    assert sizes(shape(wide)) == [1, 2, 4, 8, 16]
+    for quantization in (INT4, blocks):
+        assert sizes(shape({**wide, **quantization})) == [1, 2, 4]
+    assert sizes(shape({**wide, **FP8})) == [1, 2, 4, 8, 16]
+
+
+def test_modules_of_an_encoder_are_no_layers_of_the_model() -> None:
+    """As llm-compressor writes it: module by module."""
+    scheme = {"weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}}
+    encoder = [f"vision_tower.vision_model.encoder.layers.{n}.self_attn.q_proj" for n in range(27)]
+    own = [f"language_model.model.layers.{n}.self_attn.q_proj" for n in range(shape(models.GEMMA3_27B).layers)]
+
+    def held(*ignored: str) -> int:
+        config = {"quant_method": "compressed-tensors", "config_groups": {"group_0": scheme}, "ignore": [*ignored]}
+        size = weights.per_gpu(shape({**models.GEMMA3_27B, "quantization_config": config}), kv.Cache())
+        assert size
+        return size
+
+    assert held("lm_head", *encoder) == held("lm_head") == held("lm_head", *encoder, own[0])
+    assert held("lm_head", *own) == held("re:.*self_attn.*") > 1.2 * held("lm_head")
+
+
+def test_each_data_parallel_rank_has_gpus_of_its_own() -> None:
+    gpu, model = gpu_tiers.TIERS["h100-80gb"], Model(shape(models.LLAMA_8B))
+    one, four = (flags({"max-model-len": 8192, "data-parallel-size": ranks}, 1, gpu.memory) for ranks in (1, 4))
+    assert (one.gpus, four.gpus) == (1, 4)
+    found = fit(model, four, gpu.memory)
+    assert found == fit(model, one, gpu.memory)
+    at_once = [useful_concurrency(model, asked, found, 2000) or 0 for asked in (one, four)]
+    assert at_once[1] == pytest.approx(4 * at_once[0])
 
 
 def test_requests_at_once_are_bound_by_the_pool_and_by_max_num_seqs() -> None:
@@ -596,6 +633,18 @@ def problems(config: Config, tier: str, host_gpus: int = 8, **change: Any) -> li
         ),
         (models.LLAMA_8B, "t4", {"settings": {"dtype": "bfloat16"}}, "vllm_flags.dtype is bfloat16"),
         (
+            models.QWEN25_05B,
+            "t4",
+            {"settings": {"kv-cache-dtype": "fp8"}},
+            "vllm_flags.kv-cache-dtype is fp8 for replica r0, and no attention of llama runs with it on GPUs of the",
+        ),
+        (
+            models.GPT_OSS_20B,
+            "a100-80gb",
+            {"settings": {"kv-cache-dtype": "fp8"}},
+            "tier a100-80gb: set kv-cache-dtype to auto in vllm_flags",
+        ),
+        (
             models.LLAMA_8B,
             "",
             {"settings": {"kv-cache-memory-bytes": "1G"}},
@@ -639,6 +688,8 @@ def test_what_the_check_refuses(config: Config, tier: str, change: dict[str, Any
         (models.LLAMA_8B, "", {"settings": {"decode-context-parallel-size": 2, "kv-cache-memory-bytes": "1G"}}),
         (models.LLAMA_8B, "l4", {"settings": {"max-model-len": "auto"}}),  # all of its context would not fit
         (models.LLAMA_8B, "l4", {"settings": {"max-model-len": -1}}),
+        (models.QWEN25_05B, "a100-80gb", {"settings": {"kv-cache-dtype": "fp8"}}),
+        (models.GPT_OSS_20B, "h100-80gb", {"settings": {"kv-cache-dtype": "fp8"}}),
         (models.LLAMA_8B, "", {"settings": {"max-model-len": "auto", "kv-cache-memory-bytes": "1G"}}),
     ],
 )

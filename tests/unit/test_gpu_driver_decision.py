@@ -36,6 +36,9 @@ gpus     | system | kernel    | boot | there                          | wish    
 ---------|--------|-----------|------|--------------------------------|------------------------|-----------------------------------------|------
 none     | deb12  | installed | off  | nothing                        | 13.0                   | none                                    | no NVIDIA GPU on the PCI bus
 H100     | deb12  | installed | off  | nothing                        | 13.0 gpus=0            | none                                    | vllm_gpus: 0
+7xH100   | deb12  | installed | off  | nothing                        | 13.0 gpus=8            | refused                                 | vllm_gpus is 8, and 7 of the host's own NVIDIA GPUs are on the PCI bus
+7xH100   | deb12  | installed | off  | 580.95/580.95/580.95 open      | 13.0 gpus=8            | refused                                 | vllm_gpus is 8, and 7 of the host's
+7xH100   | deb12  | installed | off  | 580.95/580.95/580.95 open sliced | 13.0 gpus=8          | keep 580 open package                   |
 T4       | deb12  | installed | off  | nothing                        | 13.0                   | install 580 open nvidia                 | CUDA 13.0 needs branch 580
 A100     | deb12  | installed | off  | nothing                        | 13.0                   | install 580 open nvidia                 |
 A100     | deb12  | available | off  | nothing                        | 12.2                   | install 535 proprietary distribution    |
@@ -79,6 +82,8 @@ H100     | ub24   | installed | off  | nothing                        | 14.1    
 8xH100+4 | ub24   | installed | off  | 580.95/580.95/580.95 open      | 13.0                   | install 580 open package                | the fabric manager is not there
 8xH100+4 | ub24   | installed | off  | 580.95/580.95/580.95 open fabric=580.82 | 13.0          | install 580 open package                | the fabric manager is 580.82
 8xH100+4 | ub24   | installed | off  | 580.95/580.95/580.95 open fabric=580.95 | 13.0          | keep 580 open package                   |
+8xH100+4 | deb12  | installed | off  | 580.95/580.95/580.95 open      | 13.0 source=file file=/r/nvidia-driver-local-repo-debian12-580.95.05_1.0-1_amd64.deb | install 580 open package | the fabric manager is not there
+8xH100+4 | deb12  | installed | off  | 580.95/580.95/580.95 open      | 13.0 source=file file=/r/nvidia-driver-local-repo-debian12-590.95.05_1.0-1_amd64.deb | refused | gpu_driver_file is of branch 590, needed is 580
 8xB200   | ub24   | installed | off  | nothing                        | 13.0 source=nvidia     | install 580 open nvidia                 | fabric nvidia-fabricmanager
 A100     | deb12  | installed | on   | nothing                        | 13.0                   | refused                                 | secure boot is on, and no key
 A100     | deb12  | installed | key  | nothing                        | 13.0                   | install 580 open nvidia                 |
@@ -154,6 +159,7 @@ def host(row: dict[str, str]) -> Host:
         "/var/lib/dkms/mok.pub" if row["boot"] == "key" else "",
         ("vllm@r0",) if "serves" in words else (),
         present,
+        sliced="sliced" in words,
     )
 
 
@@ -359,6 +365,7 @@ def found(**driver: Any) -> dict[str, Any]:
             {"device": "1db5", "driver": "vfio-pci"},
         ],
         "switches": [],
+        "gpus": [],
         "kernel": {
             "release": "6.8.0-60-generic", "headers": "installed", "next": "", "next_headers": "",
             "meta": ["linux-headers-generic"],

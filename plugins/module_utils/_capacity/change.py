@@ -101,8 +101,9 @@ def _has_fp8(gpus: Gpus) -> bool:
 
 def _larger(model: Model, flags: Flags, gpus: Gpus) -> int:
     """Return the next tensor parallel size with which it fits, 0 where the host has not the GPUs for it."""
-    stages, size = flags.pipeline_parallel_size, flags.tensor_parallel_size
-    larger = [number for number in sizes(model.shape) if size < number and number * stages <= gpus.count]
+    size = flags.tensor_parallel_size
+    each = flags.gpus // size
+    larger = [number for number in sizes(model.shape) if size < number and number * each <= gpus.count]
     fitting = (number for number in larger if _fits(model, replace(flags, tensor_parallel_size=number), gpus.memory))
     return next(fitting, 0)
 

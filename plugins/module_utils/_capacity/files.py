@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from .._model import safetensors
 from .kv import Cache, stages
+from .parts import ENCODERS
 from .shape import Shape
 from .weights import ONLINE
 
@@ -25,7 +26,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _TABLE = re.compile(r"(?:^|\.)(?:embed_tokens|wte|lm_head)\.")
 _HEAD = re.compile(r"(?:^|\.)lm_head\.")
 _KEYS = re.compile(r"\.[kv]_proj\.")
-_ENCODER = re.compile(r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\.")
+_ENCODER = re.compile(rf"(?:^|\.)(?:{ENCODERS})\.")
 # Each GPU holds these whole.
 _WHOLE = re.compile(r"norm|\.router\.|\.gate\.|shared_expert_gate|kv_a_proj|q_a_proj|o_proj\.bias|down_proj\.bias")
 # Numbers beside quantised weights keep their type; buffers are not loaded.

@@ -150,21 +150,28 @@ def _certain(held: int | None, request: int | None, flags: Flags, budget: int, l
 
 
 def useful_concurrency(model: Model, flags: Flags, found: Fit, tokens: int) -> float | None:
-    """Return how many requests of this length (prompt and answer) are served at once; ``max-num-seqs`` bounds it."""
+    """Return how many requests of this length (prompt and answer) are served at once, by all data parallel ranks.
+
+    ``max-num-seqs`` bounds it for each of them.
+    """
     if found.blocks is None or tokens < 1:
         return None
-    return min(float(flags.sequences), kv.concurrency(model.shape, flags.cache, found.blocks, tokens))
+    each = min(float(flags.sequences), kv.concurrency(model.shape, flags.cache, found.blocks, tokens))
+    return each * flags.data_parallel_size
 
 
 def sizes(shape: Shape, at_most: int = 16) -> list[int]:
     """Return the tensor parallel sizes that work: all that is divided divides, and heads of keys divide or are copied.
 
     Source: ``verify_with_parallel_config`` and the asserts of the linear layers of vLLM 0.32. Exact for the families
-    whose parameters are counted; for others only heads are known.
+    whose parameters are counted; for others only heads are known. No size cuts what shares a scale: vLLM refuses to
+    load such weights.
     """
+    group = weights.group(shape)
 
     def divides(size: int) -> bool:
         even = all(value % size == 0 for value in parts.divided(shape).values())
+        even = even and (size == 1 or all(value % (size * group) == 0 for value in parts.inputs(shape)))
         return even and (shape.latent > 0 or shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
 
     return [size for size in (1, 2, 4, 8, 16) if size <= at_most and divides(size)]
@@ -178,7 +185,7 @@ def margin(shape: Shape, flags: Flags) -> int:
     of its projections. Source: what vLLM's profile run executes, with factors of the order that published logs show.
     """
     text, size = shape.text, flags.tensor_parallel_size
-    fixed = GIB + (GIB // 2 if flags.gpus > 1 else 0) + (GIB if flags.graphs else 0)
+    fixed = GIB + (GIB // 2 if flags.rank_gpus > 1 else 0) + (GIB if flags.graphs else 0)
     active = max(1, shape.experts_per_token) * int(text.get("moe_intermediate_size") or 0) if shape.experts else 0
     widest = max(int(text.get("intermediate_size") or 0), active)
     step = flags.batched_tokens * (6 * shape.hidden + 4 * widest // size) * 2
@@ -186,7 +193,7 @@ def margin(shape: Shape, flags: Flags) -> int:
     copies = 0
     if shape.latent:
         projected = int(text.get("qk_nope_head_dim") or 0) + int(text.get("v_head_dim") or 0)
-        copies = shape.layers * shape.heads * projected * int(text["kv_lora_rank"]) * 2 // flags.gpus
+        copies = shape.layers * shape.heads * projected * int(text["kv_lora_rank"]) * 2 // flags.rank_gpus
     return fixed + step + sampling + copies
 
 

@@ -19,6 +19,7 @@ FITTED = -1  # as vLLM itself writes it
 # What puts weights or cache where no formula here follows them, the value with which it does nothing, and what it does.
 _BEYOND = (
     ("hf-overrides", 0, "changes figures of config.json"),
+    ("speculative-config", 0, "loads a second model, or layers beside the model's own, with a cache of theirs"),
     ("cpu-offload-gb", 0, "keeps weights in the host's memory"),
     ("offload-group-size", 0, "keeps weights in the host's memory"),
     ("decode-context-parallel-size", 1, "divides the cache among GPUs"),
@@ -59,6 +60,11 @@ class Flags:
     @property
     def gpus(self) -> int:
         """How many GPUs the replica takes."""
+        return self.rank_gpus * self.data_parallel_size
+
+    @property
+    def rank_gpus(self) -> int:
+        """Among how many GPUs one copy of the model is divided; each data parallel rank has its own."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property

@@ -160,16 +160,17 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
     read = each * sum(min(context, window or context) for window in model.shape.windows) / flags.pipeline_parallel_size
     how = weights.precision(model.shape, flags.quantization)
     double = 2 if how and how.name == "FP8" and tier.computes("fp8") else 1
-    flops, bandwidth = flags.gpus * tier.flops * double * _OF_FLOPS, tier.bandwidth * _OF_BANDWIDTH
+    flops, bandwidth = flags.rank_gpus * tier.flops * double * _OF_FLOPS, tier.bandwidth * _OF_BANDWIDTH
     prompt = 2 * active * load.input_tokens / flops + _exchange(model, flags, tier, load.input_tokens)
     best = 0.0
-    for batch in range(1, int(room) + 1):
+    ranks = flags.data_parallel_size
+    for batch in range(1, int(room / ranks) + 1):
         step = max((found.weights + batch * read) / bandwidth, 2 * active * batch / flops)
         step += _exchange(model, flags, tier, batch)
         pace = step + batch * prompt / load.output_tokens
         if pace <= load.itl:
             best = max(best, batch / pace)
-    return best
+    return best * ranks
 
 
 def _exchange(model: Model, flags: Flags, tier: Tier, tokens: int) -> float:

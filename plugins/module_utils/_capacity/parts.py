@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from .shape import Config, Shape
 
+# How tensors and modules of encoders are named.
+ENCODERS = r"vision_tower|vision_model|visual|audio_tower|multi_modal_projector"
 _VOCABULARY_BLOCK = 64  # vLLM pads the vocabulary to a multiple of this
 
 
@@ -189,9 +191,26 @@ def divided(shape: Shape) -> dict[str, int]:
         if True in kinds:
             names[family.expert_width] = int(shape.text[family.expert_width])
         if False in kinds:
-            name = family.dense_width if shape.text.get(family.dense_width) else "intermediate_size"
+            name = _dense_width(shape)
             names[name] = int(shape.text[name])
     return names
+
+
+def inputs(shape: Shape) -> tuple[int, ...]:
+    """Return the widths of what tensor parallelism cuts before a layer: heads before the output, the dense middle."""
+    heads = () if shape.latent else (shape.heads * shape.head_dim,)
+    named = divided(shape).get(_dense_width(shape)) if counted(shape) else None
+    return (*heads, named) if named else heads
+
+
+def sinks(shape: Shape) -> bool:
+    """Tell whether its attention has sinks, which few kernels compute."""
+    return counted(shape) and _FAMILIES[shape.family].sinks
+
+
+def _dense_width(shape: Shape) -> str:
+    name = _FAMILIES[shape.family].dense_width
+    return name if shape.text.get(name) else "intermediate_size"
 
 
 def _attention(shape: Shape, family: _Family) -> Iterator[Part]:

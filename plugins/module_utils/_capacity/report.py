@@ -72,7 +72,7 @@ def row(
     price = prices.get(name, example)
     if size:
         return _judged(model, at_hand, asked, there, price)
-    works = [one for one in sizes(model.shape) if one * asked.pipeline_parallel_size <= at_hand.count] or [1]
+    works = [one for one in sizes(model.shape) if replace(asked, tensor_parallel_size=one).gpus <= at_hand.count] or [1]
     judged = [_judged(model, at_hand, replace(asked, tensor_parallel_size=one), there, price) for one in works]
     fitting = [one for one in judged if one["verdict"] == FITS]
     sized = [one for one in fitting if one["sizing"] and not one["sizing"]["measured"]]
@@ -82,6 +82,7 @@ def row(
 def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price: float) -> dict[str, Any]:
     if asked.gpus > at_hand.count:
         text = f"tensor parallel {asked.tensor_parallel_size} x pipeline {asked.pipeline_parallel_size}"
+        text += f" x data parallel {asked.data_parallel_size}" if asked.data_parallel_size > 1 else ""
         raise CapacityError(f"gpus is {at_hand.count}, and a replica takes {asked.gpus} ({text}): give as many or more")
     found = fit(model, asked, at_hand.memory)
     tokens = load.input_tokens + load.output_tokens if load else 0

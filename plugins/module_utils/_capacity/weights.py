@@ -10,7 +10,8 @@ whose kernels pad. ``_capacity.files`` reads the files instead, and is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from .shape import Shape
 ONLINE = ("fp8", "fp8_per_tensor", "fp8_per_block", "int8_per_channel_weight_only")
 # What the config calls the parts that were left as they are.
 _LEFT_OUT = {"attention": ("self_attn", "attention"), "shared": ("shared_expert",)}
+_ENCODER, _OF_LAYER = re.compile(parts.ENCODERS), re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def precision(shape: Shape, quantization: str = "") -> Precision | None:
     if not shape.quantization:
         return FP8 if quantization in ONLINE else PLAIN if not quantization else None
     config = shape.quantization_config
-    left_out = _left_out(config)
+    left_out = _left_out(shape)
     method = shape.quantization
     if method == "fp8":
         return Precision("FP8", 8, left_out)
@@ -80,6 +82,16 @@ def precision(shape: Shape, quantization: str = "") -> Precision | None:
     if method.startswith("modelopt") and algorithm in ("FP8", "NVFP4"):
         return Precision(algorithm, 8 if algorithm == "FP8" else 4 + 8 / 16, left_out)
     return None
+
+
+def group(shape: Shape) -> int:
+    """Return how many inputs of a dense layer share a scale, 1 where that divides nothing.
+
+    Source: ``create_weights`` of AWQ and GPTQ and ``validate_fp8_block_shape`` of vLLM 0.32. Experts are padded.
+    """
+    if shape.quantization == "fp8":
+        return int((shape.quantization_config.get("weight_block_size") or [1])[-1])
+    return max(1, int(shape.quantization_config.get("group_size") or 1)) if shape.quantization in ("gptq", "awq") else 1
 
 
 def per_gpu(shape: Shape, cache: Cache, quantization: str = "") -> int | None:
@@ -117,9 +129,16 @@ def _integers(bits: Any, group: Any, symmetric: bool, left_out: tuple[str, ...])
     return Precision(f"INT{bits}", bits + more, left_out)
 
 
-def _left_out(config: Mapping[str, Any]) -> tuple[str, ...]:
-    named = " ".join(str(name) for name in _names(config))
-    return tuple(kind for kind, words in _LEFT_OUT.items() if any(word in named for word in words))
+def _left_out(shape: Shape) -> tuple[str, ...]:
+    """Return the parts that the config leaves out in every layer, by a pattern or layer by layer; encoders are none."""
+    named = [name for name in map(str, _names(shape.quantization_config)) if not _ENCODER.search(name)]
+    found = {kind: [name for name in named if any(word in name for word in words)] for kind, words in _LEFT_OUT.items()}
+    return tuple(kind for kind, names in found.items() if _in_every_layer(names, shape.layers))
+
+
+def _in_every_layer(names: Sequence[str], layers: int) -> bool:
+    numbers = [_OF_LAYER.search(name) for name in names]
+    return not all(numbers) or len({number.group(1) for number in numbers if number}) >= layers
 
 
 def _names(config: Mapping[str, Any]) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from .._capacity import kv
+from .._capacity import kv, parts
 from .._capacity.change import Gpus, changes
 from .._capacity.fit import FAILS, Fit, Model, fit, least_length, sizes, uncertain
 from .._capacity.flags import Flags, beyond, flags, tokens
@@ -70,6 +70,8 @@ def _problems(
     if wanted.dtype == "bfloat16" and tier and not tier.computes("bfloat16"):
         text = f"is bfloat16 for replica {name}, in which GPUs of the tier {tier.name} do not compute: set float16"
         yield Problem(host, "vllm_flags.dtype", "bfloat16", text)
+    if tier:
+        yield from _cache_dtype(replica, model, wanted, tier)
     doubt = uncertain(model.shape, wanted)
     if doubt and tier and works:
         raise CapacityError(doubt)
@@ -77,6 +79,25 @@ def _problems(
     yield from of_cache
     if tier and works and not of_cache:
         yield from _memory(replica, model, wanted, Gpus(tier.memory, max(host_gpus, wanted.gpus), tier))
+
+
+def _cache_dtype(
+    replica: Mapping[str, Any], model: Model, wanted: Flags, tier: gpu_tiers.Tier
+) -> Iterator[Problem]:
+    """An 8-bit cache has a kernel.
+
+    Where the GPU does not compute in it, FlashInfer unpacks it: from Ampere on, and not beside sinks
+    (``get_attn_backend_cls`` and the back ends' ``supports_sink`` of vLLM 0.32).
+    """
+    if not wanted.cache_dtype.startswith("fp8") or tier.computes("fp8"):
+        return
+    if tier.computes("bfloat16") and not parts.sinks(model.shape):
+        return
+    yield Problem(
+        replica["host"], "vllm_flags.kv-cache-dtype", wanted.cache_dtype,
+        f"is {wanted.cache_dtype} for replica {replica['name']}, and no attention of {replica['model_name']} runs with "
+        f"it on GPUs of the tier {tier.name}: set kv-cache-dtype to auto in vllm_flags",
+    )  # fmt: skip
 
 
 def _cache_memory(replica: Mapping[str, Any], model: Model, wanted: Flags) -> Iterator[Problem]:

@@ -47,6 +47,7 @@ class Host:
     present: Present = field(default_factory=Present)
     next: str = ""  # the kernel that starts with the next restart, if it is another
     next_headers: str = ""
+    sliced: bool = False  # into several each, by MIG
     meta: tuple[str, ...] = ()  # packages with the headers of kernels to come, if they are not there
 
 
@@ -124,6 +125,12 @@ def _decide(host: Host, wish: Wish) -> Decision:
         return Decision("none", reasons=("the host serves from its CPU (vllm_gpus: 0)",))
     if not host.devices:
         return Decision("none", reasons=("there is no NVIDIA GPU on the PCI bus",))
+    if wish.gpus > len(host.devices) and not host.sliced:
+        raise Refused(
+            f"vllm_gpus is {wish.gpus}, and {len(host.devices)} of the host's own NVIDIA GPUs are on the PCI bus: look"
+            " for one that fell off the bus (lspci, journalctl -k), or correct vllm_gpus; if slices are meant, set"
+            " gpu_driver_mig: enabled"
+        )
     if host.present.broken:
         raise Refused(f"a driver is half there: {'; '.join(host.present.broken)}")
     need = _need(host, wish)
@@ -265,7 +272,9 @@ def _tools(host: Host, wish: Wish) -> tuple[str, ...]:
 def _with_fabric(host: Host, need: Need, wish: Wish) -> Decision:
     """The driver stays, and gets the fabric manager of its version."""
     branch = branch_of(host.present.library)
-    source, _branch, _kind = _choice(host, replace(need, lowest=branch, last=branch), replace(wish, kind="auto"))
+    mine = replace(need, lowest=branch, last=branch)
+    choose = _from_file(mine, wish) if wish.source == "file" else _choice(host, mine, replace(wish, kind="auto"))
+    source = choose[0]
     why = f"the fabric manager is {host.present.fabric or 'not there'}, the driver is {host.present.library}"
     kept = _keep(host, need, wish)
     return replace(
@@ -288,9 +297,9 @@ def _signed(host: Host) -> None:
     """The kernel will take a module that is built here."""
     if host.secure_boot and not host.key:
         raise Refused(
-            "secure boot is on, and no key that signs modules built here is enrolled: enrol one (mokutil --import"
-            " /var/lib/dkms/mok.pub, restart, confirm at the console), name it in gpu_driver_signing_keys, or turn"
-            " secure boot off in the firmware"
+            "secure boot is on, and no key that signs modules built here is enrolled: make one and enrol it (the"
+            " hardware guide, Secure boot, has the commands), name it in gpu_driver_signing_keys, or turn secure boot"
+            " off in the firmware"
         )
 
 
@@ -441,6 +450,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
         next=kernel["next"],
         next_headers=kernel["next_headers"],
         meta=_texts(kernel["meta"]),
+        sliced=wishes.get("mig") == "enabled" or any(one["mig"]["current"] == "Enabled" for one in found["gpus"]),
         secure_boot=bool(found["secure_boot"]["on"]),
         key=found["secure_boot"]["key"],
         serving=_texts(wishes.get("serving", ())),
