@@ -82,13 +82,13 @@ options:
         type: float
         required: true
       input_tokens:
-        description: Tokens of a prompt, in the mean.
+        description: Tokens of a prompt, in the mean. 0 means those with which O(profile) is measured.
         type: int
-        required: true
+        default: 0
       output_tokens:
-        description: Tokens of an answer, in the mean.
+        description: Tokens of an answer, in the mean. 0 means those with which O(profile) is measured.
         type: int
-        required: true
+        default: 0
       peak_factor:
         description: How many times as many come at the peak.
         type: float
@@ -105,6 +105,10 @@ options:
         description: Promised seconds between two tokens, in the mean.
         type: float
         default: 0.05
+      ttft_seconds:
+        description: Promised seconds to the first token, in the mean. 0 means that none are promised.
+        type: float
+        default: 0
   tokens_per_second:
     description:
       - Tokens that a replica on GPUs of a tier was measured to generate in a second within the promises of the O(load).
@@ -236,7 +240,8 @@ results:
     sizing:
       description: >-
         Replicas and cost for the load, null without a load and where it does not fit. C(replicas), C(base_replicas),
-        C(gpus), C(because), C(tokens_per_second), C(measured), C(concurrency), C(usd_per_gpu_hour), C(usd_per_hour),
+        C(gpus), C(because), C(tokens_per_second), C(measured), C(concurrency), C(usd_per_gpu_hour),
+        C(example_price), whether that is of nobody's offer, C(usd_per_hour),
         C(usd_per_month), C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
         C(full_usd_per_million_output_tokens).
       type: dict
@@ -251,8 +256,10 @@ lines:
 """
 
 import pathlib
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.vllm.plugins.module_utils._benchmark.recipes import RECIPES
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity import report
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.files import tensors
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.load import Load
@@ -263,12 +270,13 @@ from ansible_collections.llmops.vllm.plugins.module_utils._model.facts import co
 
 LOAD_SPEC = {
     "requests_per_minute": {"type": "float", "required": True},
-    "input_tokens": {"type": "int", "required": True, "no_log": False},
-    "output_tokens": {"type": "int", "required": True, "no_log": False},
+    "input_tokens": {"type": "int", "default": 0, "no_log": False},
+    "output_tokens": {"type": "int", "default": 0, "no_log": False},
     "peak_factor": {"type": "float", "default": 1.0},
     "peak_hours": {"type": "float", "default": 24.0},
     "spare": {"type": "float", "default": 0.35},
     "itl_seconds": {"type": "float", "default": 0.05},
+    "ttft_seconds": {"type": "float", "default": 0.0},
 }
 SPEC = {
     "path": {"type": "path"},
@@ -287,6 +295,12 @@ SPEC = {
 }
 
 
+def _load(given: dict[str, Any], profile: str) -> Load:
+    usual = RECIPES[profile or "baseline"]
+    lengths = {name: given[name] or getattr(usual, name) for name in ("input_tokens", "output_tokens")}
+    return Load(**{name.replace("_seconds", ""): value for name, value in {**given, **lengths}.items()})
+
+
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
@@ -302,7 +316,7 @@ def main() -> None:
         weights = tensors(path) if path and path.is_dir() else ()
         settings = report.settings(p["profile"], p["settings"])
         prices, measured = (report.by_tier(name, p[name]) for name in ("usd_per_gpu_hour", "tokens_per_second"))
-        load = p["load"] and Load(**{name.replace("itl_seconds", "itl"): value for name, value in p["load"].items()})
+        load = _load(p["load"], p["profile"]) if p["load"] else None
         variants = [variant(name, content, weights, settings) for name in p["quantizations"] or [AS_IS]]
         rows = [
             report.row(
@@ -317,7 +331,7 @@ def main() -> None:
             for kind in p["gpu_types"] or [""]
             for number, (model, flags) in enumerate(variants)
         ]
-        module.exit_json(changed=False, results=rows, lines=report.lines(rows))
+        module.exit_json(changed=False, results=rows, lines=report.lines(rows, load))
     except LlmopsError as problem:
         if p["report_only"]:
             module.exit_json(changed=False, results=[], lines=[str(problem)])

@@ -54,7 +54,7 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
         env=env,
     )
     assert as_printed.rc == 0, as_printed.out
-    of_reference, of_variants = (block.splitlines() for block in blocks("text") if block.startswith("GPUs "))
+    of_reference, of_variants = (block.splitlines() for block in blocks("text") if block.startswith("Load: "))
     for done, lines in ((as_printed, of_reference), (variants, of_variants)):
         for line in filter(None, lines):
             assert f'"{line}"' in done.out, line

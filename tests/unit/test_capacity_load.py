@@ -106,6 +106,24 @@ def test_estimate_keeps_the_promised_pace() -> None:
         sized(models.LLAMA_70B, size=4, tokens_per_second=0, itl=0.001)
 
 
+def test_estimate_keeps_the_promised_first_token() -> None:
+    long = {"tokens_per_second": 0, "input_tokens": 8000, "itl": 0.2}
+    free, kept = (sized(models.LLAMA_70B, size=4, ttft=ttft, **long).tokens_per_second for ttft in (0, 1.5))
+    assert 0 < kept < free
+    with pytest.raises(CapacityError, match=r"within 0.2 s of each other, the first within 0.1 s, by estimate"):
+        sized(models.LLAMA_70B, size=4, ttft=0.1, **long)
+
+
+def test_the_answer_says_what_was_assumed_and_whose_prices_these_are() -> None:
+    load = Load(**REFERENCE)
+    found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
+    told = report.lines(found, load)
+    assert told[0].startswith("Load: 1000 requests a minute of 750 + 250 tokens")
+    assert [line for line in told if line.startswith("USD of")] == [
+        "USD of h100-80gb are examples of 2025, nobody's offer: give usd_per_gpu_hour"
+    ]
+
+
 def test_a_tier_that_cannot_keep_the_pace_does_not_hide_the_others() -> None:
     told = rows("l4", "h100-80gb", "h200-141gb", load=Load(**{**REFERENCE, "itl": 0.03}))
     assert [bool(row["sizing"]) for row in told] == [False, True, True]
@@ -175,7 +193,7 @@ def test_table_for_people() -> None:
     assert told[3].startswith("8 x t4: the weights take") and "serve a revision with 4-bit weights" in told[3]
     assert told[5].split()[:2] == ["GPUs", "replicas"]
     assert " ~" in told[6]
-    assert told[-1].startswith("tokens/s with ~ are estimates")
+    assert told[-2].startswith("tokens/s with ~ are estimates")
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ class Load:
 
     Means of a request; ``peak_factor`` is how much more comes for ``peak_hours`` of a day. ``spare`` is the share of a
     replica that stays free at the peak: 30 to 50 % take a replica that fails, a rollout, and what the mean hides.
-    ``itl`` is the promised mean time between two tokens, in seconds, ``tokens_per_second`` what a replica was measured
-    to generate within the promises, 0 where nobody has measured.
+    ``itl`` is the promised mean time between two tokens, ``ttft`` that to the first one, in seconds (0: no promise);
+    ``tokens_per_second`` what a replica was measured to generate within the promises, 0 where nobody has measured.
     """
 
     requests_per_minute: float
@@ -38,6 +38,7 @@ class Load:
     peak_hours: float = 24.0
     spare: float = 0.35
     itl: float = 0.05
+    ttft: float = 0.0
     tokens_per_second: float = 0.0
 
     def __post_init__(self) -> None:
@@ -50,6 +51,7 @@ class Load:
             ("peak_hours", 0 <= self.peak_hours <= 24, "between 0 and 24"),
             ("spare", 0 <= self.spare < 1, "a share, 0 or more and below 1"),
             ("itl", self.itl > 0, "above 0"),
+            ("ttft", self.ttft >= 0, "0 or more"),
             ("tokens_per_second", self.tokens_per_second >= 0, "0 or more"),
         )
         for name, good, words in bounds:
@@ -98,8 +100,9 @@ def sizing(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Load
         raise CapacityError("tokens_per_second of this model on these GPUs cannot be estimated: measure, and give it")
     if not each:
         raise CapacityError(
-            f"not even one request has its tokens within {load.itl:g} s of each other, by estimate: promise more, take "
-            "more GPUs or faster ones, or measure, and give tokens_per_second"
+            f"not even one request has its tokens within {load.itl:g} s of each other"
+            f"{f', the first within {load.ttft:g} s' if load.ttft else ''}, by estimate: promise more, take more GPUs "
+            "or faster ones, or measure, and give tokens_per_second"
         )
     at_once = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
     peak, because = _replicas(load, load.peak_factor, each, at_once)
@@ -149,8 +152,9 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
 
     A step reads the weights and the cache of all requests (bandwidth), or computes for them, whichever takes longer;
     after each half of a layer the GPUs of a replica exchange their sums. Prompts take the GPUs meanwhile:
-    ``itl = step(batch) + batch x prompt / output``, for the largest batch that keeps the promise and fits. Error: up to
-    a factor of two. It compares tiers; what is bought follows from a measurement.
+    ``itl = step(batch) + batch x prompt / output``, for the largest batch that keeps the promise and fits. The first
+    token waits for the prompts before it (M/D/1, the share of time that prompts take), its own, and a step. Error: up
+    to a factor of two. It compares tiers; what is bought follows from a measurement.
     """
     active, each = parts.active_parameters(model.shape), kv.token_bytes(model.shape, flags.cache)
     room = useful_concurrency(model, flags, found, load.input_tokens + load.output_tokens)
@@ -168,7 +172,9 @@ def expected(model: Model, flags: Flags, found: Fit, tier: Tier | None, load: Lo
         step = max((found.weights + batch * read) / bandwidth, 2 * active * batch / flops)
         step += _exchange(model, flags, tier, batch)
         pace = step + batch * prompt / load.output_tokens
-        if pace <= load.itl:
+        busy = batch * prompt / load.output_tokens / pace
+        first = prompt * (1 + busy / (2 * (1 - busy))) + step
+        if pace <= load.itl and (not load.ttft or first <= load.ttft):
             best = max(best, batch / pace)
     return best * ranks
 

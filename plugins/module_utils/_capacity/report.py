@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .. import _fleet
@@ -69,7 +69,7 @@ def row(
     asked = flags(given, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
     name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
     there = replace(load, tokens_per_second=measured.get(name, 0.0)) if load else None
-    price = prices.get(name, example)
+    price = _Price(prices.get(name, example), name not in prices)
     if size:
         return _judged(model, at_hand, asked, there, price)
     works = [one for one in sizes(model.shape) if replace(asked, tensor_parallel_size=one).gpus <= at_hand.count] or [1]
@@ -79,7 +79,15 @@ def row(
     return min(sized, key=lambda one: one["sizing"]["usd_per_hour"], default=(fitting or judged[-1:])[0])
 
 
-def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Price:
+    """Of a GPU and hour, and whether it is only an example of ``gpu_tiers.PRICES_OF``."""
+
+    usd: float
+    example: bool
+
+
+def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price: _Price) -> dict[str, Any]:
     if asked.gpus > at_hand.count:
         text = f"tensor parallel {asked.tensor_parallel_size} x pipeline {asked.pipeline_parallel_size}"
         text += f" x data parallel {asked.data_parallel_size}" if asked.data_parallel_size > 1 else ""
@@ -102,20 +110,21 @@ def _judged(model: Model, at_hand: Gpus, asked: Flags, load: Load | None, price:
     }
     if load and found.verdict == FITS:
         try:
-            sized = sizing(model, asked, found, at_hand.tier, load, price)
-            told["sizing"] = {**asdict(sized), "usd_per_gpu_hour": price}
+            sized = sizing(model, asked, found, at_hand.tier, load, price.usd)
+            told["sizing"] = {**asdict(sized), "usd_per_gpu_hour": price.usd, "example_price": price.example}
         except CapacityError as error:  # the other tiers are worth telling
             told["sizing_reason"] = str(error)
     return told
 
 
-_FIT_HEAD = ("GPUs", "weights GiB", "cache GiB", "tokens", "of the longest", "verdict")
+_FIT_HEAD = ("GPUs", "weights GiB", "cache GiB", "tokens", "of the longest", "of the load's", "verdict")
 _LOAD_HEAD = ("GPUs", "replicas", "because of", "tokens/s each", "USD/h", "USD/month", "scaled", "USD/1M out", "in+out")
 
 
-def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the rows as tables: what fits, what would, and where there is a load what it costs."""
-    told = aligned([_FIT_HEAD, *(_fit_cells(one) for one in rows)])
+def lines(rows: Sequence[Mapping[str, Any]], load: Load | None = None) -> list[str]:
+    """Return the load and the rows as tables: what fits, what would, and where there is a load what it costs."""
+    told = [*_assumed(load), ""] if load else []
+    told += aligned([_FIT_HEAD, *(_fit_cells(one) for one in rows)])
     for one in rows:
         if one["verdict"] == UNKNOWN:
             told.append(f"{_gpus(one)}: {one['reason']}")
@@ -130,7 +139,21 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         told += ["", *aligned([_LOAD_HEAD, *(_load_cells(one) for one in sized)])]
         if not all(one["sizing"]["measured"] for one in sized):
             told.append("tokens/s with ~ are estimates, good to a factor of two: measure, and give tokens_per_second")
+        examples = dict.fromkeys(one["gpu_type"] for one in sized if one["sizing"]["example_price"])
+        if examples:
+            year = gpu_tiers.PRICES_OF
+            told.append(f"USD of {', '.join(examples)} are examples of {year}, nobody's offer: give usd_per_gpu_hour")
     return told
+
+
+def _assumed(load: Load) -> tuple[str, str]:
+    """Return the load and the promises in words: what was assumed is part of the answer."""
+    peak = f", {load.peak_factor:g} times as many for {load.peak_hours:g} h of a day" if load.peak_factor > 1 else ""
+    first = f", the first within {load.ttft:g} s" if load.ttft else ""
+    return (
+        f"Load: {load.requests_per_minute:g} requests a minute of {load.input_tokens} + {load.output_tokens} tokens{peak}",
+        f"Promised: tokens within {load.itl:g} s of each other{first}; {load.spare:.0%} of each replica spare",
+    )
 
 
 def _gpus(one: Mapping[str, Any]) -> str:
@@ -144,6 +167,7 @@ def _fit_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
         _size(None if one["pool"] is None else max(0, one["pool"])),
         _whole(one["cache_tokens"]),
         "-" if one["concurrency"] is None else f"{one['concurrency']:.1f}",
+        "-" if one["useful_concurrency"] is None else f"{one['useful_concurrency']:.0f}",
         one["verdict"],
     )
 

@@ -81,9 +81,7 @@ def _problems(
         yield from _memory(replica, model, wanted, Gpus(tier.memory, max(host_gpus, wanted.gpus), tier))
 
 
-def _cache_dtype(
-    replica: Mapping[str, Any], model: Model, wanted: Flags, tier: gpu_tiers.Tier
-) -> Iterator[Problem]:
+def _cache_dtype(replica: Mapping[str, Any], model: Model, wanted: Flags, tier: gpu_tiers.Tier) -> Iterator[Problem]:
     """An 8-bit cache has a kernel.
 
     Where the GPU does not compute in it, FlashInfer unpacks it: from Ampere on, and not beside sinks
