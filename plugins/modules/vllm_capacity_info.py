@@ -55,7 +55,8 @@ options:
       - >-
         The verdict is C(not known) with those that no formula follows: hf-overrides, cpu-offload-gb,
         offload-group-size, speculative-config, decode-context-parallel-size, prefill-context-parallel-size,
-        data-parallel-size for a mixture of experts, and a quantization other than FP8 and INT8 of weights that are not quantised.
+        data-parallel-size for a mixture of experts, and a quantization other than FP8 and INT8 of weights that are
+        not quantised.
     type: dict
     default: {}
   quantizations:
@@ -241,8 +242,8 @@ results:
       description: >-
         Replicas and cost for the load, null without a load and where it does not fit. C(replicas), C(base_replicas),
         C(gpus), C(because), C(tokens_per_second), C(measured), C(concurrency), C(usd_per_gpu_hour),
-        C(example_price), whether that is of nobody's offer, C(usd_per_hour),
-        C(usd_per_month), C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
+        C(example_price), whether that is of nobody's offer, C(usd_per_hour), C(usd_per_month),
+        C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
         C(full_usd_per_million_output_tokens).
       type: dict
     sizing_reason:

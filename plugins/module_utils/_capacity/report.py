@@ -150,8 +150,9 @@ def _assumed(load: Load) -> tuple[str, str]:
     """Return the load and the promises in words: what was assumed is part of the answer."""
     peak = f", {load.peak_factor:g} times as many for {load.peak_hours:g} h of a day" if load.peak_factor > 1 else ""
     first = f", the first within {load.ttft:g} s" if load.ttft else ""
+    lengths = f"{load.input_tokens} + {load.output_tokens} tokens"
     return (
-        f"Load: {load.requests_per_minute:g} requests a minute of {load.input_tokens} + {load.output_tokens} tokens{peak}",
+        f"Load: {load.requests_per_minute:g} requests a minute of {lengths}{peak}",
         f"Promised: tokens within {load.itl:g} s of each other{first}; {load.spare:.0%} of each replica spare",
     )
 
