@@ -100,6 +100,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "llm_monitoring_targets_directory": "/etc/prometheus/llm-targets",
         "llm_monitoring_blackbox_address": "192.0.2.50:9115",
         "llm_monitoring_dashboards_directory": "/srv/dashboards",
+        "llm_monitoring_web_users": USERS,
         "llmops_backend_keys": [],
     },
 }

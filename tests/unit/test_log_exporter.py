@@ -280,6 +280,8 @@ def test_series_of_rare_events_begin_at_zero(exporter: Exporter) -> None:
     values = exporter.values()
     for name in ("retries", "client_aborts", "broken_streams"):
         assert values[f'llmops_balancer_{name}_total{{pool="chat"}}'] == 0
+    for status in ("500", "502", "503", "504"):
+        assert values[f'llmops_balancer_requests_total{{pool="chat",status="{status}"}}'] == 0
 
 
 def test_no_time_at_all_has_a_bucket(exporter: Exporter) -> None:

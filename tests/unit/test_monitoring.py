@@ -252,7 +252,9 @@ def test_limit_of_a_pool_wins_over_its_profile_and_that_over_defaults(
         ({"llmops_limits": {"pools": {"chat": 3}}}, "llmops_limits.pools.chat is a number: give a mapping"),
         ({"llmops_limits": {"defaults": {"ttft_p99": 1}}}, "ttft_p99 is no limit (did you mean 'ttft_p99_seconds'?)"),
         ({"llmops_limits": {"defaults": {"queue_seconds": 0}}}, "queue_seconds is 0: give seconds above 0"),
-        ({"llmops_limits": {"defaults": {"slo_ttft": 99}}}, "slo_ttft is 99: give a share between 0 and 1"),
+        ({"llmops_limits": {"defaults": {"slo_ttft": 99}}}, "slo_ttft is 99: give a share of 0.94 or more and below 1"),
+        ({"llmops_limits": {"pools": {"chat": {"slo_availability": 0.9}}}}, "slo_availability is 0.9: give a share of"),
+        ({"llmops_limits": {"defaults": {"error_ratio": 2}}}, "error_ratio is 2: give a share between 0 and 1"),
     ],
 )  # fmt: skip
 def test_bad_number_is_told_and_no_text_is_made(variables: dict[str, Any], expected: str) -> None:

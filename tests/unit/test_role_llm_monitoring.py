@@ -148,6 +148,14 @@ def test_an_existing_prometheus_gets_jobs_alone(examples):
     assert {"vllm", "probe_completion", "agent", "node", "gpu"} <= own
 
 
+def test_jobs_for_an_existing_prometheus_have_the_pace_that_alerts_count_on_and_no_login_of_ours(examples):
+    jobs = {job["job_name"]: job for job in examples["existing"].yaml("prometheus.yml")["scrape_configs"]}
+    assert {job["scrape_interval"] for job in jobs.values()} == {"10s"}
+    assert [name for name, job in jobs.items() if "basic_auth" in job] == [], "its password is on no host"
+    ours = {job["job_name"]: job for job in examples["secured"].yaml("prometheus.yml")["scrape_configs"]}
+    assert ours["probe_completion"]["basic_auth"]["username"] == "llmops"
+
+
 def test_two_alertmanagers_know_each_other(examples):
     pair, single = (examples[name].text("alertmanager.service") for name in ("secured", "plain"))
     assert "--cluster.peer=192.0.2.42:9094" in pair

@@ -33,6 +33,8 @@ JOBS = (
 )
 PARTS = ("prometheus", "alertmanager", "blackbox", "grafana")
 # bcrypt looks at the first 72 bytes alone.
+LONGEST_INTERVAL = 10  # seconds between two scrapes; see the windows of the rules
+LEAST_DAYS = 32
 PASSWORD = (12, 72)
 
 _HASH = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
@@ -221,8 +223,13 @@ def _intervals(settings: Mapping[str, Any]) -> Iterator[Problem]:
     for name in ("scrape_interval", "scrape_timeout", "evaluation_interval", "probe_interval", "probe_timeout"):
         if int(settings[name]) < 1:
             yield _problem(name, settings[name], f"is {settings[name]}: give 1 second or more")
-    if int(settings["retention_days"]) < 1:
-        yield _problem("retention_days", settings["retention_days"], "is less than a day: give 1 or more")
+    if int(settings["scrape_interval"]) > LONGEST_INTERVAL:
+        text = f"is {settings['scrape_interval']}: alerts look at the last 40 seconds; give {LONGEST_INTERVAL} or less"
+        yield _problem("scrape_interval", settings["scrape_interval"], text)
+    days = int(settings["retention_days"])
+    if days < LEAST_DAYS:
+        text = f"is {days}: budgets and objectives look back 30 days, and the month 31; give {LEAST_DAYS} or more"
+        yield _problem("retention_days", days, text)
     for kind in ("scrape", "probe"):
         timeout, interval = int(settings[f"{kind}_timeout"]), int(settings[f"{kind}_interval"])
         if timeout > interval:

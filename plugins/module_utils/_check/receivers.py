@@ -52,6 +52,9 @@ def _receiver(receiver: Mapping[str, Any], before: list[str], settings: Mapping[
         yield _problem(where, name, "has a name of the role's own: give another name")
     if not any(receiver.get(way) for way in WAYS):
         yield _problem(where, name, f"reaches nobody: give one of {', '.join(WAYS)}")
+    for way in WAYS:
+        if receiver.get(way) == "":
+            yield _problem(f"{where}.{way}", "", "is empty: give it, or remove the line")
     for way in ("slack_url", "webhook_url"):
         if receiver.get(way) and not _is_url(str(receiver[way])):
             yield _problem(f"{where}.{way}", "", "is no address: give one that begins with https:// or http://")
@@ -61,6 +64,9 @@ def _receiver(receiver: Mapping[str, Any], before: list[str], settings: Mapping[
         for setting, example in (("smtp_smarthost", "mail.example.com:587"), ("smtp_from", "llm@example.com")):
             if not settings[setting]:
                 yield _problem(setting, "", f"is empty, and receiver {name!r} gets e-mail: give it, such as {example}")
+        user = settings["smtp_username"]
+        if user and not settings["smtp_password"]:
+            yield _problem("smtp_password", "", f"is empty, and llm_monitoring_smtp_username is {user!r}: give it")
 
 
 def _route(severity: str, receiver: str, names: list[str]) -> Iterator[Problem]:
