@@ -95,6 +95,13 @@ inflight:
   returned: always
   type: dict
   sample: {gpu1/r0: 0}
+taken:
+  description:
+    - Replicas that a rollout had left drained, and that O(by) has drained from now on. The next rollout leaves them
+      alone.
+  returned: always
+  type: list
+  elements: str
 elapsed:
   description: Seconds waited.
   returned: always

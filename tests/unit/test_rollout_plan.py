@@ -350,6 +350,32 @@ def test_restart_takes_everybody_and_switches_nobody() -> None:
     assert all(entry["members"][0]["restart"] for entry in found["entries"])
 
 
+def test_what_was_never_proven_is_nothing_to_go_back_to() -> None:
+    """A run was killed while the canary had a release that nobody had proven yet; then another one was staged."""
+    member = Fleet(chat=3).switched(1, verified=False).pending(1).plan()["entries"][0]["members"][0]
+    assert (member["switch"], member["leaves"], member["back"]["release"]) == (True, "new", "old")
+    first = Fleet(chat=3).switched(1, verified=False)
+    first.facts["gpu1/r0"]["releases"] |= {"previous": None, "pending": release("newer")}
+    member = first.plan()["entries"][0]["members"][0]
+    assert member["back"]["release"] == "new", "where nothing else is there"
+
+
+def test_the_only_replica_that_serves_is_not_repaired_without_leave() -> None:
+    fleet = Fleet(chat=1).switched(1, verified=False)
+    assert "llmops_rollout_allow_downtime=true" in fleet.plan()["problems"][0]
+    assert batches(fleet.plan(allow_downtime=True)) == [["1"]]
+    assert batches(fleet.drained(1, BY_ROLLOUT).plan()) == [["1"]], "one that is out takes nothing away"
+
+
+def test_prompts_of_a_release_that_waits_are_not_asked_of_the_one_in_force() -> None:
+    def prompts(fleet: Fleet, action: str) -> list[bool]:
+        return [entry["members"][0]["prompts"] for entry in fleet.plan(action)["entries"]]
+
+    assert prompts(Fleet(chat=2).pending(), "update") == [True, True]
+    assert prompts(Fleet(chat=2).pending(), "restart") == [False, False]
+    assert prompts(Fleet(chat=2), "restart") == [True, True]
+
+
 # --- hosts -------------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +405,15 @@ def test_reboot_takes_a_host_with_all_its_replicas_one_host_at_a_time() -> None:
     first = found["entries"][0]
     assert [member["id"] for member in first["members"]] == ["gpu1/r0", "gpu1/r1"]
     assert first["pools"] == ["chat", "short"]
+
+
+def test_a_host_at_which_somebody_works_is_not_rebooted() -> None:
+    fleet = two_pools_on_each_host().drained(1, "alice")
+    found = fleet.plan("reboot", min_healthy=1)
+    assert [entry["host"] for entry in found["entries"]] == ["gpu2", "gpu3"]
+    assert "gpu1 is not rebooted: gpu1/r0 was drained by alice, who may be at it" in found["notes"]
+    named = fleet.plan("reboot", replicas=["gpu1"], min_healthy=1)
+    assert named["entries"] == [] and "gpu1 is not rebooted" in named["refused"][0]
 
 
 def test_a_host_that_a_run_left_is_rebooted_first() -> None:

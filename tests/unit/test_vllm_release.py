@@ -201,6 +201,27 @@ def test_going_on_by_name_leaves_nothing_pending(run_module, args, home, pair, b
     assert links(home) == {"current": third, "previous": pair[1]}
 
 
+def test_a_release_that_fails_does_not_make_the_one_before_forget_its_own_way_back(run_module, args, home):
+    """A and B were proven; C fails, and goes back to B. Who takes B back later means A, and not C."""
+
+    def release(**wish):
+        return run_module("vllm_release", {**args, "settings": None, **wish})
+
+    first, second = (
+        run_module("vllm_release", {**changed_settings(args, port=port), "state": "active"})
+        and release(state="verified")
+        for port in (8001, 8002)
+    )
+    assert second["previous"] == first["current"] == (home / "previous").readlink().name
+    third = run_module("vllm_release", {**changed_settings(args, port=8003), "state": "active"})
+    assert third["previous"] == second["current"], "what was proven last, while this one is not"
+    assert release(state="active", release="previous")["current"] == second["current"]
+    back = release(state="verified")
+    assert (back["current"], back["previous"]) == (second["current"], first["current"])
+    assert release(state="active", release="previous")["current"] == first["current"]
+    assert release(state="verified")["previous"] == second["current"]
+
+
 def test_a_release_of_before_it_had_a_metric_can_be_gone_back_to(run_module, args, home, pair):
     (home / "releases" / pair[0] / "release.prom").unlink()
     back = run_module("vllm_release", {**args, "settings": None, "state": "active", "release": "previous"})

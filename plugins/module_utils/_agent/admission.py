@@ -10,6 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 
+_RUN = "rollout "  # with which a run of ours begins its name as a holder (``_rollout.run``)
+
+
+def is_another(state: str, held_by: str, wanted: str, by: str) -> bool:
+    """Tell whether what is wanted differs from what was decided for a replica.
+
+    Another state does; and a person who drains what a run of ours has drained: it is the person's from then on, and
+    the next run leaves it alone. While that run lives its lease keeps the person out.
+    """
+    return state != wanted or (wanted == "drained" and held_by.startswith(_RUN) and not by.startswith(_RUN))
+
+
 @dataclass(frozen=True)
 class PoolState:
     """What the rule must know of a pool."""

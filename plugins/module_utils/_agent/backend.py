@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import pools_of, refusal
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import is_another, pools_of, refusal
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.control import Refused, Unavailable, Unknown
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API, Administrative, Change
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.store import LeaseHeld, Presence
@@ -152,8 +152,9 @@ class Backend:
         if unknown:
             known = ", ".join(sorted(agent.fleet.members)) or "none"
             raise Unknown(f"there is no replica {', '.join(unknown)}: known are {known}")
-        before = {ident: agent.store.intent(ident).state for ident in replicas}
-        changing = [ident for ident in replicas if before[ident] != state]
+        intents = {ident: agent.store.intent(ident) for ident in replicas}
+        before = {ident: intent.state for ident, intent in intents.items()}
+        changing = [ident for ident, intent in intents.items() if is_another(intent.state, intent.by, state, by)]
         pools = {ident: member.pool for ident, member in agent.fleet.members.items()}
         reason_against = refusal(pools_of(self.status()), pools, changing, state == "drained", by, force)
         if reason_against:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Literal
 
 from ansible_collections.llmops.vllm.plugins.module_utils._agent import files
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import is_another
 from ansible_collections.llmops.vllm.plugins.module_utils._agent.model import API, Administrative
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 
@@ -147,8 +148,9 @@ class Store:
     # --- what is decided
 
     def set(self, replicas: Iterable[str], state: Administrative, reason: str, by: str) -> list[str]:
-        """Decide for replicas; return those whose state it changes. What is so already keeps its generation."""
-        changed = [replica for replica in dict.fromkeys(replicas) if self.intent(replica).state != state]
+        """Decide for replicas; return those for which it changes anything. What is so already keeps its generation."""
+        known = {replica: self.intent(replica) for replica in replicas}
+        changed = [replica for replica, intent in known.items() if is_another(intent.state, intent.by, state, by)]
         if changed:
             generation = self.generation + 1
             intent = Intent(state, generation, reason, by, round(self._now(), 3))

@@ -35,6 +35,7 @@ class Outcome:
     generation: int
     inflight: dict[str, int | None] = field(default_factory=dict)
     elapsed: float = 0.0
+    taken: list[str] = field(default_factory=list)  # drained by a run before, and by a person now
 
     def result(self) -> dict[str, Any]:
         """What the module returns, with a diff."""
@@ -43,7 +44,7 @@ class Outcome:
         ]
         return {
             **vars(self),
-            "changed": self.before != self.after,
+            "changed": self.before != self.after or bool(self.taken),
             "diff": {"before": texts[0], "after": texts[1]},
         }
 
@@ -63,15 +64,20 @@ def ensure(agent: Control, wish: Wish, check: bool) -> Outcome:
     before = {replica: str(rows[replica]["administrative"]) for replica in wish.replicas}
     inflight = {replica: rows[replica]["inflight"] for replica in wish.replicas}
     outcome = Outcome(before, dict.fromkeys(wish.replicas, wish.state), found["generation"], inflight)
+    changed = [
+        replica
+        for replica in wish.replicas
+        if admission.is_another(before[replica], str(rows[replica].get("by") or ""), wish.state, wish.by)
+    ]
+    outcome.taken = [replica for replica in changed if before[replica] == wish.state]
     if check:
         pools = {replica: str(row["pool"]) for replica, row in rows.items()}
-        changed = [replica for replica in wish.replicas if before[replica] != wish.state]
         drain = wish.state == "drained"
         refused = admission.refusal(admission.pools_of(found), pools, changed, drain, wish.by, wish.force)
         if refused:
             raise AgentError(refused, 409)
         return outcome
-    if before != outcome.after:
+    if changed:
         done = agent.set_state(wish.replicas, wish.state, wish.reason, wish.by, wish.force)
         # what the agent says counts: a peer may have told it the same a moment ago
         outcome.before, outcome.after, outcome.generation = done["before"], done["after"], done["generation"]

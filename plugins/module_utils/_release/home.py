@@ -74,12 +74,24 @@ class Home:
         except OSError:
             return ""
 
+    def previous(self) -> str:
+        """The release to go back to; empty when there is none.
+
+        While the one in force is not proven it is the one that was proven last, and the link still names the one before
+        that: a release that fails and leaves again does not make its successor forget where it came from.
+        """
+        proven = self.pointer(VERIFIED)
+        if proven and proven != self.pointer("current") and (self.releases / proven).is_dir():
+            return proven
+        return self.pointer("previous")
+
     def named(self, wish: str) -> str:
         """The id that is meant by an id or by the name of a link; refuses a name that means none."""
         if wish in POINTERS:
-            if not self.pointer(wish):
+            found = self.previous() if wish == "previous" else self.pointer(wish)
+            if not found:
                 raise ReleaseError(f"replica {self.replica} has no {wish} release")
-            return self.pointer(wish)
+            return found
         if not RELEASE_ID.match(wish):
             raise ReleaseError(f"release is {wish!r}: give an id of 12 hexadecimal digits, or {' or '.join(POINTERS)}")
         return wish

@@ -20,7 +20,7 @@ def releases_of(root: str, replica: str) -> dict[str, Any]:
     started with: it differs from ``release`` between a switch and the restart.
     """
     home = Home(root, replica, Owner("root", "root"))
-    current, previous, staged = (home.pointer(name) for name in ("current", "previous", "staged"))
+    current, previous, staged = home.pointer("current"), home.previous(), home.pointer("staged")
     pending = staged if staged != current else ""
     named = {"current": current, "pending": pending, "previous": previous}
     return {

@@ -18,15 +18,15 @@ def ordered(chosen: Iterable[Known]) -> list[Known]:
 
 def capacity_problem(pool: str, members: Sequence[Known], chosen: Sequence[Known], options: Options) -> str:
     """Why a pool cannot spare a replica; empty when it can."""
-    if not any(one.in_rotation and not one.interrupted for one in chosen):
-        return ""  # nobody who serves is taken out
-    if len(members) == 1:
+    if len(members) == 1 and any(one.in_rotation for one in chosen):
         if options.allow_downtime:
             return ""
         return (
             f"pool {pool} has one replica ({members[0].id}), so nobody would serve it meanwhile: add another one, or "
             "allow it: -e llmops_rollout_allow_downtime=true"
         )
+    if not any(one.in_rotation and not one.interrupted for one in chosen):
+        return ""  # nobody who serves is taken out, but for what an earlier run left, which comes first
     least, serving = options.least(len(members)), _serving(members, chosen)
     if least >= len(members):
         return (

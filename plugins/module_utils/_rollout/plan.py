@@ -199,8 +199,8 @@ def _not_reached(members: Sequence[Known], wanted: set[str], options: Options) -
 
 def _member(one: Known, goal: Stand | None, action: str) -> dict[str, Any]:
     current = one.current or Stand("")
-    # what cannot be gone back to: nothing, or what is refused itself
-    back = one.previous if goal is None and not one.verified else current
+    # what was never proven is nothing to go back to, unless nothing else is there; nor is what is refused itself
+    back = current if one.verified or (goal is not None and one.previous is None) else one.previous
     possible = back is not None and not back.refused and back.id != (goal or current).id
     return {
         **{key: getattr(one, key) for key in ("id", "name", "unit", "url", "pool", "address", "port", "gpus")},
@@ -212,6 +212,11 @@ def _member(one: Known, goal: Stand | None, action: str) -> dict[str, Any]:
         # what an earlier run switched: when it fails now, it goes back, although this run changed nothing
         "unproven": goal is None and not one.verified,
         "leaves": current.id,
+        "left": current.words(),
+        # whether its process answered when the plan was made: one that does not need not be asked politely to stop
+        "answers": one.answers,
+        # prompts of today are made for the release that waits
+        "prompts": goal is not None or one.pending is None,
         "target": (goal or current).words(),
         "back": back.words() if possible and back is not None else {},
     }
@@ -227,7 +232,7 @@ def _entry(ident: str, host: str, batch: int, members: list[dict[str, Any]], can
         "urls": [{"id": member["id"], "url": member["url"]} for member in members],
         "canary": canary,
         "interrupted": any(member["interrupted"] for member in members),
-        "from": dict(members[0]["back"]) if members[0]["switch"] else {},
+        "from": dict(members[0]["left"]) if members[0]["switch"] else {},
         "to": dict(members[0]["target"]),
     }
 
@@ -244,6 +249,10 @@ def _by_host(plan: Plan, by_pool: Mapping[str, Sequence[Known]], wanted: set[str
         mine = [one for one in fleet if one.host == host]
         left = [_left_alone(plan, one) for one in mine]
         taken = [one for one, alone in zip(mine, left) if not alone]
+        if kept := next((one for one in mine if one.held_out), None):
+            told = plan.refused if options.replicas and not options.derived else plan.notes
+            told.append(f"{host} is not rebooted: {kept.id} was drained by {kept.held_out}, who may be at it")
+            continue
         if not taken or any(one.problem for one in mine):
             continue
         for pool in dict.fromkeys(one.pool for one in taken):
@@ -309,7 +318,7 @@ def below(statuses: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], optio
 def _deed(action: str, member: Mapping[str, Any]) -> str:
     target = member["target"]
     if member["switch"]:
-        return f"{action} {member['back'].get('release') or '?'} -> {target['release']}"
+        return f"{action} {member['leaves'] or '?'} -> {target['release']}"
     if action == "reboot":
         return f"reboot with {member['id']}"
     return f"restart {target['release']}" if member["restart"] else f"prove {target['release']} and put it back"

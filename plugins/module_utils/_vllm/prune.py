@@ -98,7 +98,7 @@ def prune(wish: Wish, done: Pruned, *, check: bool = False) -> None:
 def old_releases(home: Home, wish: Wish, running: set[str]) -> set[str]:
     """Releases beyond those to keep: the newest besides the current one, of these the previous one first."""
     needed = {home.pointer("current"), home.pointer("staged"), *running}
-    previous = home.pointer("previous")
+    previous = home.previous()
     ages = {release: _age(home.releases / release) for release in _releases(home) if release not in needed}
     order = sorted(ages, key=lambda release: (release != previous, ages[release]))
     kept = [release for release in order if home.document(release)][: wish.keep]

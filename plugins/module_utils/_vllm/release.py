@@ -112,10 +112,17 @@ def plan_active(home: Home, wish: Wish, *, check: bool) -> Plan:
     return Plan(
         release=target,
         current=target,
-        previous=current if switched else home.pointer("previous"),
+        # where nobody proves releases the link moves with the switch, else when the new one is proven
+        previous=current if switched and not home.pointer(VERIFIED) else home.pointer("previous"),
         staged=staged,
         build=build,
     )
+
+
+def _left(home: Home, current: str) -> str:
+    """The release that was proven last, where that is not the one in force."""
+    proven = home.pointer(VERIFIED)
+    return proven if proven != current and (home.releases / proven).is_dir() and proven else ""
 
 
 def _missing_part(release: Release) -> str:
@@ -155,7 +162,7 @@ def _settle(home: Home, wish: Wish, *, check: bool) -> Change:
         changed=bool(plan.build) or after != before,
         release=plan.release,
         current=plan.current,
-        previous=plan.previous,
+        previous=_left(home, plan.current) or plan.previous,
         staged=plan.staged,
         running=running,
         switched=plan.current != before["current"],
@@ -189,7 +196,7 @@ def _seen(home: Home, release: str, wish: Wish) -> Change:
     return Change(
         release=release,
         current=current,
-        previous=home.pointer("previous"),
+        previous=home.previous(),
         staged=home.pointer("staged"),
         running=running,
         restart_needed=running not in ("", current),
@@ -200,13 +207,15 @@ def _seen(home: Home, release: str, wish: Wish) -> Change:
 
 
 def _verify(home: Home, wish: Wish, *, check: bool) -> Change:
-    """Remembers that the release in force has answered; that ends with the next switch."""
+    """Remembers that the release in force has answered; the one that did before it is the previous one from now on."""
     current = home.pointer("current")
     if not current:
         raise ReleaseError(f"replica {home.replica} has no release in force: activate one first")
     change = _seen(home, current, wish)
     change.changed, change.verified = not change.verified, True
     if change.changed and not check:
+        if left := _left(home, current):
+            home.point("previous", left)
         home.point(VERIFIED, current)
     return change
 

@@ -127,8 +127,9 @@ class SmallAgent:
             raise Unknown(f"{', '.join(foreign)}: no such member; there are {', '.join(members)}")
         if not self.confirms or self.world.get("dead"):
             raise Unavailable("the engine did not confirm the view: nothing was changed")
-        before = {replica: self._store.intent(replica).state for replica in replicas}
-        changed = [replica for replica in replicas if before[replica] != state]
+        intents = {replica: self._store.intent(replica) for replica in replicas}
+        before = {replica: intent.state for replica, intent in intents.items()}
+        changed = [one for one, said in intents.items() if admission.is_another(said.state, said.by, state, by)]
         pools = admission.pools_of(self.status())
         words = admission.refusal(pools, members, changed, state == "drained", by, force)
         if words:

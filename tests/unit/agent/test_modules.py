@@ -40,6 +40,26 @@ def test_each_change_once_and_in_check_mode_first(agent: Running, replica: Run, 
         assert again["diff"]["before"] == again["diff"]["after"]
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_a_person_takes_over_what_a_run_left_drained(agent: Running, replica: Run, check: bool) -> None:
+    agent.store.set(["g1/r0"], "drained", "update", "rollout 20260101T000000Z-1 root@ci x.1.1")
+    result = replica(["g1/r0"], "drained", by="alice", reason="RMA", check=check)
+    assert (result["changed"], result["taken"]) == (True, ["g1/r0"])
+    again = replica(["g1/r0"], "drained", by="rollout 20260101T000000Z-2 root@ci x.2.2", check=check)
+    assert (again["changed"], again["taken"]) == (False, []), "a run does not take what is drained"
+    if not check:
+        assert (agent.store.intent("g1/r0").by, agent.store.intent("g1/r0").reason) == ("alice", "RMA")
+        assert not replica(["g1/r0"], "drained", by="bob")["changed"]
+
+
+def test_a_run_that_lives_keeps_its_drain(agent: Running, replica: Run) -> None:
+    run = "rollout 20260101T000000Z-1 root@ci x.1.1"
+    agent.store.take_lease("chat", run, 100)
+    agent.store.set(["g1/r0"], "drained", "update", run)
+    assert f"pool chat is leased by {run}" in replica(["g1/r0"], "drained", by="alice")["msg"]
+    assert agent.store.intent("g1/r0").by == run
+
+
 def test_who_and_why_are_kept(agent: Running, replica: Run) -> None:
     replica(["g1/r0"], "drained", reason="new kernel")
     assert (agent.store.intent("g1/r0").by, agent.store.intent("g1/r0").reason) == ("ansible", "new kernel")
