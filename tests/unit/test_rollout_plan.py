@@ -409,10 +409,10 @@ def test_reboot_takes_a_host_with_all_its_replicas_one_host_at_a_time() -> None:
 
 def test_a_host_at_which_somebody_works_is_not_rebooted() -> None:
     fleet = two_pools_on_each_host().drained(1, "alice")
-    found = fleet.plan("reboot", min_healthy=1)
+    found = reboot(fleet, min_healthy=1)
     assert [entry["host"] for entry in found["entries"]] == ["gpu2", "gpu3"]
     assert "gpu1 is not rebooted: gpu1/r0 was drained by alice, who may be at it" in found["notes"]
-    named = fleet.plan("reboot", replicas=["gpu1"], min_healthy=1)
+    named = reboot(fleet, replicas=["gpu1"], min_healthy=1)
     assert named["entries"] == [] and "gpu1 is not rebooted" in named["refused"][0]
 
 

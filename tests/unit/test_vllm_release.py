@@ -207,11 +207,11 @@ def test_a_release_that_fails_does_not_make_the_one_before_forget_its_own_way_ba
     def release(**wish):
         return run_module("vllm_release", {**args, "settings": None, **wish})
 
-    first, second = (
-        run_module("vllm_release", {**changed_settings(args, port=port), "state": "active"})
-        and release(state="verified")
-        for port in (8001, 8002)
-    )
+    def proven(port):
+        assert run_module("vllm_release", {**changed_settings(args, port=port), "state": "active"})["changed"]
+        return release(state="verified")
+
+    first, second = proven(8001), proven(8002)
     assert second["previous"] == first["current"] == (home / "previous").readlink().name
     third = run_module("vllm_release", {**changed_settings(args, port=8003), "state": "active"})
     assert third["previous"] == second["current"], "what was proven last, while this one is not"

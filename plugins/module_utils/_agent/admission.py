@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 _RUN = "rollout "  # with which a run of ours begins its name as a holder (``_rollout.run``)
 
 
