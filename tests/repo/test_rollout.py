@@ -113,6 +113,13 @@ def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(
     assert untouched(fleet)
 
 
+def test_what_is_of_the_whole_run_is_not_set_for_some_hosts(fleet: Fleet) -> None:
+    fleet.servers["gpu3"]["llmops_rollout_min_healthy"] = 1
+    ended = play(fleet, "restart")
+    assert "llmops_rollout_min_healthy is 1 for gpu3 and not set for the balancers" in " ".join(ended.out.split())
+    assert ended.rc != 0 and untouched(fleet)
+
+
 def test_golden_prompts_that_do_not_parse_are_refused_before_any_host_is_asked(fleet: Fleet) -> None:
     golden = fleet.base / "golden.yml"
     golden.write_text("- {name: capital, prompt: x, expect: {contans: Paris}}\n")
