@@ -47,7 +47,7 @@ def test_every_measure_says_whether_it_needs_hosts() -> None:
 def test_rules_have_a_past_as_far_as_they_look_back() -> None:
     reach = rules.reach()
     assert reach["pool:llmops_errors:rate5m"] == (30 * DAY, 30)
-    assert reach["llmops:day_index"] == (DAY, 60)  # inside of a subquery
+    assert reach["llmops:day_index"] == (31 * DAY, 60)  # inside of a subquery
     assert reach["vllm:generation_tokens_total"] == (HOUR, 10)
     assert reach["vllm:num_requests_running"][0] == 0
 
