@@ -103,8 +103,8 @@ CASES = [
         r"llm_balancer_tls_key is protected by a passphrase in the file",
     ),
     (
-        {"tls_key": "/home/deploy/inventories/production/certificates/balancer/key", "key_pem": ""},
-        r"llm_balancer_tls_key names the file /home/deploy/\S+/key on the controller, which is missing",
+        {"tls_key": "/srv/llm/ops/inventories/production/certificates/balancer/key", "key_pem": ""},
+        r"llm_balancer_tls_key names the file /srv/llm/ops/\S+/key on the controller, which is missing",
     ),
     (
         {"tls_certificate": "certificates/production/inventories/balancers/llm/server.crt", "certificate_pem": KEY},

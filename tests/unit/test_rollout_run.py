@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import dead, identity, is_rollout, steps
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import is_rollout
+from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import dead, identity, steps
 
 TELL = """
 import os, sys

@@ -9,7 +9,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_RUN = "rollout "  # with which a run of ours begins its name as a holder (``_rollout.run``)
+RUN = "rollout "  # with which a run of ours begins its name as a holder (``_rollout.run.identity``)
+
+
+def is_rollout(holder: str) -> bool:
+    """Whether this holder of a lease, or of a drained replica, is a run of ours."""
+    return holder.startswith(RUN)
 
 
 def is_another(state: str, held_by: str, wanted: str, by: str) -> bool:
@@ -18,7 +23,7 @@ def is_another(state: str, held_by: str, wanted: str, by: str) -> bool:
     Another state does; and a person who drains what a run of ours has drained: it is the person's from then on, and
     the next run leaves it alone. While that run lives its lease keeps the person out.
     """
-    return state != wanted or (wanted == "drained" and held_by.startswith(_RUN) and not by.startswith(_RUN))
+    return state != wanted or (wanted == "drained" and is_rollout(held_by) and not is_rollout(by))
 
 
 @dataclass(frozen=True)

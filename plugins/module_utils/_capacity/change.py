@@ -101,11 +101,11 @@ def _has_fp8(gpus: Gpus) -> bool:
 
 def _larger(model: Model, flags: Flags, gpus: Gpus) -> int:
     """Return the next tensor parallel size with which it fits, 0 where the host has not the GPUs for it."""
-    size = flags.tensor_parallel_size
-    each = flags.gpus // size
-    larger = [number for number in sizes(model.shape) if size < number and number * each <= gpus.count]
-    fitting = (number for number in larger if _fits(model, replace(flags, tensor_parallel_size=number), gpus.memory))
-    return next(fitting, 0)
+    larger = (
+        replace(flags, tensor_parallel_size=size) for size in sizes(model.shape) if size > flags.tensor_parallel_size
+    )
+    fitting = (one for one in larger if one.gpus <= gpus.count and _fits(model, one, gpus.memory))
+    return next((one.tensor_parallel_size for one in fitting), 0)
 
 
 def _fewer_bits(model: Model, flags: Flags, gpus: Gpus) -> Iterator[Change]:

@@ -32,9 +32,9 @@ JOBS = (
     "grafana",
 )
 PARTS = ("prometheus", "alertmanager", "blackbox", "grafana")
-# bcrypt looks at the first 72 bytes alone.
 LONGEST_INTERVAL = 10  # seconds between two scrapes; see the windows of the rules
-LEAST_DAYS = 32
+LEAST_DAYS = 32  # of measurements that are kept
+# bcrypt looks at the first 72 bytes alone.
 PASSWORD = (12, 72)
 
 _HASH = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")

@@ -272,9 +272,7 @@ def _tools(host: Host, wish: Wish) -> tuple[str, ...]:
 def _with_fabric(host: Host, need: Need, wish: Wish) -> Decision:
     """The driver stays, and gets the fabric manager of its version."""
     branch = branch_of(host.present.library)
-    mine = replace(need, lowest=branch, last=branch)
-    choose = _from_file(mine, wish) if wish.source == "file" else _choice(host, mine, replace(wish, kind="auto"))
-    source = choose[0]
+    source, _branch, _kind = _choice(host, replace(need, lowest=branch, last=branch), replace(wish, kind="auto"))
     why = f"the fabric manager is {host.present.fabric or 'not there'}, the driver is {host.present.library}"
     kept = _keep(host, need, wish)
     return replace(
@@ -348,7 +346,7 @@ def _install(host: Host, need: Need, wish: Wish) -> Decision:
     elif host.present.library and need.lowest <= branch_of(host.present.library) <= need.last:
         # what is there is mended, and not exchanged for another branch
         need = replace(need, lowest=branch_of(host.present.library), last=branch_of(host.present.library))
-    source, branch, kind = _from_file(need, wish) if wish.source == "file" else _choice(host, need, wish)
+    source, branch, kind = _choice(host, need, wish)
     names = _names(host, source)
     packages = () if wish.packages else _packages(names, branch, kind)
     tools = wish.packages or data.TOOLS[names[1]]
@@ -373,6 +371,8 @@ def _install(host: Host, need: Need, wish: Wish) -> Decision:
 
 def _choice(host: Host, need: Need, wish: Wish) -> tuple[str, int, str]:
     """Source, branch and kind: the distribution before NVIDIA, long-term branches before others, older before newer."""
+    if wish.source == "file":
+        return _from_file(need, wish)
     sources = ("distribution", "nvidia") if wish.source == "auto" else (wish.source,)
     if wish.packages:
         return sources[0], need.lowest, need.kinds[0]

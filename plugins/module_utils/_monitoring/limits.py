@@ -29,7 +29,7 @@ PROFILES: dict[str, dict[str, float]] = {
 }
 _RATIOS = ("error_ratio", "slo_availability", "slo_ttft")
 # A budget of errors that burns 14.4 times too fast is what pages: beyond 1 / 14.4 nothing ever does.
-_OBJECTIVES, _LEAST_OBJECTIVE = ("slo_availability", "slo_ttft"), 0.94
+_LEAST = {"slo_availability": 0.94, "slo_ttft": 0.94}
 _SECTIONS = ("defaults", "profiles", "pools")
 
 
@@ -81,15 +81,14 @@ def _entries(host: str, where: str, entry: Any) -> Iterator[Problem]:
             yield Problem(host, f"{where}.{key}", repr(value), text)
         elif not _good(key, value):
             wanted = "a share between 0 and 1" if key in _RATIOS else "seconds above 0"
-            if key in _OBJECTIVES:
-                wanted = f"a share of {_LEAST_OBJECTIVE} or more and below 1 (of less no hour can use up too much)"
+            if key in _LEAST:
+                wanted = f"a share of {_LEAST[key]} or more and below 1 (of less no hour can use up too much)"
             yield Problem(host, f"{where}.{key}", repr(value), f"is {value!r}: give {wanted}")
 
 
 def _good(key: str, value: Any) -> bool:
     number = _fleet.as_float(value)
-    least = _LEAST_OBJECTIVE if key in _OBJECTIVES else 0
-    return number is not None and number > 0 and number >= least and (key not in _RATIOS or number < 1)
+    return number is not None and number > 0 and number >= _LEAST.get(key, 0) and (key not in _RATIOS or number < 1)
 
 
 def _mapping(given: Any, name: str) -> Mapping[str, Any]:

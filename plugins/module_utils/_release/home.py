@@ -80,10 +80,12 @@ class Home:
         While the one in force is not proven it is the one that was proven last, and the link still names the one before
         that: a release that fails and leaves again does not make its successor forget where it came from.
         """
+        return self.proven_besides(self.pointer("current")) or self.pointer("previous")
+
+    def proven_besides(self, current: str) -> str:
+        """The release that was proven last, where that is another one and still there; else empty."""
         proven = self.pointer(VERIFIED)
-        if proven and proven != self.pointer("current") and (self.releases / proven).is_dir():
-            return proven
-        return self.pointer("previous")
+        return proven if proven not in ("", current) and (self.releases / proven).is_dir() else ""
 
     def named(self, wish: str) -> str:
         """The id that is meant by an id or by the name of a link; refuses a name that means none."""

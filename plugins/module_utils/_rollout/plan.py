@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import is_rollout
 from ansible_collections.llmops.vllm.plugins.module_utils._balancer.drain import targets
 from ansible_collections.llmops.vllm.plugins.module_utils._errors import LlmopsError
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.batches import batches, capacity_problem, ordered
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.options import Options, options_from
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import is_rollout
 from ansible_collections.llmops.vllm.plugins.module_utils._rollout.state import Known, Stand, known
 
 RETRY = "to try it once more: -e llmops_rollout_retry=true"

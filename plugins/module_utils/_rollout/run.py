@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PREFIX = "rollout "
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import RUN, is_rollout
+
 _PROC = Path("/proc")
 
 
@@ -36,14 +37,9 @@ def identity(action: str = "update", now: float | None = None) -> dict[str, Any]
         "ident": ident,
         "action": action,
         "who": who,
-        "holder": f"{PREFIX}{ident} {who} {_here()}.{pid}.{_began(pid)}",
+        "holder": f"{RUN}{ident} {who} {_here()}.{pid}.{_began(pid)}",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", moment),
     }
-
-
-def is_rollout(holder: str) -> bool:
-    """Whether this holder of a lease, or of a drained replica, is a run of ours."""
-    return holder.startswith(PREFIX)
 
 
 def dead(holders: Iterable[str]) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.vllm.plugins.module_utils._agent.admission import is_rollout
 from ansible_collections.llmops.vllm.plugins.module_utils._fleet import urls
-from ansible_collections.llmops.vllm.plugins.module_utils._rollout.run import is_rollout
 
 IDENTITY = ("release", "model", "model_revision", "version")
 

@@ -119,12 +119,6 @@ def plan_active(home: Home, wish: Wish, *, check: bool) -> Plan:
     )
 
 
-def _left(home: Home, current: str) -> str:
-    """The release that was proven last, where that is not the one in force."""
-    proven = home.pointer(VERIFIED)
-    return proven if proven != current and (home.releases / proven).is_dir() and proven else ""
-
-
 def _missing_part(release: Release) -> str:
     for name in LINKS:
         path = getattr(release, name)
@@ -162,7 +156,7 @@ def _settle(home: Home, wish: Wish, *, check: bool) -> Change:
         changed=bool(plan.build) or after != before,
         release=plan.release,
         current=plan.current,
-        previous=_left(home, plan.current) or plan.previous,
+        previous=home.proven_besides(plan.current) or plan.previous,
         staged=plan.staged,
         running=running,
         switched=plan.current != before["current"],
@@ -214,7 +208,7 @@ def _verify(home: Home, wish: Wish, *, check: bool) -> Change:
     change = _seen(home, current, wish)
     change.changed, change.verified = not change.verified, True
     if change.changed and not check:
-        if left := _left(home, current):
+        if left := home.proven_besides(current):
             home.point("previous", left)
         home.point(VERIFIED, current)
     return change
