@@ -38,8 +38,8 @@ FAKE = (
     Client("load", 0.5, ("--tokens", "1500-1900", "--words", "5-20", "--streamed", "1", "--timeout", "300")),
     Client("demo", 0.3, ("--tokens", "1500-1900", "--words", "5-20", "--streamed", "1", "--timeout", "300")),
 )
-# Three engines share this machine. A byte is a token to the tiny model, and its context holds 1,024: prompts of up to 60
-# leave room for what is asked.
+# Three engines share this machine. A byte is a token to the tiny model, and its context holds 1,024: prompts of up to
+# 60 leave room for what is asked.
 REAL = (Client("load", 1.8, ("--tokens", "4-32*19,800-950*1", "--words", "3-9", "--timeout", "300")),)
 
 

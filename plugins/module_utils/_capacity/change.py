@@ -101,10 +101,9 @@ def _has_fp8(gpus: Gpus) -> bool:
 
 def _larger(model: Model, flags: Flags, gpus: Gpus) -> int:
     """Return the next tensor parallel size with which it fits, 0 where the host has not the GPUs for it."""
-    larger = (
-        replace(flags, tensor_parallel_size=size) for size in sizes(model.shape) if size > flags.tensor_parallel_size
-    )
-    fitting = (one for one in larger if one.gpus <= gpus.count and _fits(model, one, gpus.memory))
+    larger = [size for size in sizes(model.shape) if size > flags.tensor_parallel_size]
+    asked = (replace(flags, tensor_parallel_size=size) for size in larger)
+    fitting = (one for one in asked if one.gpus <= gpus.count and _fits(model, one, gpus.memory))
     return next((one.tensor_parallel_size for one in fitting), 0)
 
 
