@@ -62,11 +62,13 @@ options:
         and requests count.
     type: dict
   ignore:
-    description: The first requests of each new replica that are not compared, because caches are cold.
+    description: The first requests of each new replica whose times are not compared, because caches are cold.
     type: int
     default: 50
   samples:
-    description: Requests that each side must have had.
+    description:
+      - Requests that each side must have had. With fewer, errors alone can show that the new ones are worse, when so
+        many of them would fall on the new side by chance in less than one of 1000 cases.
     type: int
     default: 100
   ratio:

@@ -129,17 +129,22 @@ def leases() -> dict[str, Any]:
     return found
 
 
-_HEADER = re.compile(r"^TASK \[([^\]]*)\]")
-# waits, and what takes as long as the replica takes: not the rollout's own part
-_WAITS = ("Wait |", "Lease |", "Stop |", "Change | Start", "Ready |", "Shadow |", "Burn in |", "Watch |")
+_HEADER = re.compile(r"^TASK \[([^\]|]*)")
+# waits, and what takes as long as the replica takes: not the rollout's own part, nor the leases held meanwhile
+_WAITS = ("Wait ", "Stop ", "Change | Start", "Ready ", "Shadow ", "Burn in ", "Watch ")
 
 
-def remote_tasks(printed: str, entry: str) -> int:
-    """How many tasks a rollout ran on hosts for an entry, but for waits, stop, start, shadow and soak."""
-    count, task = 0, ""
+def remote_tasks(printed: str, entry: str) -> tuple[int, int]:
+    """How many tasks a rollout ran on hosts for an entry, but for waits, stop, start, shadow and soak.
+
+    And how many calls these were: a task that asks both balancers is two.
+    """
+    called = re.compile(rf"^(ok|changed|failed|fatal): \[{re.escape(entry)} -> (?!localhost)")
+    tasks, calls, where, number, last = 0, 0, "", 0, 0
     for line in printed.splitlines():
         if header := _HEADER.match(line):
-            task = header[1]
-        elif re.match(rf"^(ok|changed|failed|fatal): \[{re.escape(entry)} -> (?!localhost)", line):
-            count += not task.startswith(_WAITS)
-    return count
+            number += 1
+            where = where if header[1].startswith("Lease ") else line.removeprefix("TASK [")
+        elif called.match(line) and not where.startswith(_WAITS):
+            tasks, calls, last = tasks + (number != last), calls + 1, number
+    return tasks, calls

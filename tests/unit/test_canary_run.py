@@ -149,6 +149,13 @@ def test_errors_end_the_soak_at_once(lab):
     assert "errors 10 of 110 against 0 of 200 (9.09 % against 0.00 %)" in found.msg
 
 
+def test_errors_among_the_first_requests_count_as_no_cold_cache_makes_them(lab):
+    traffic(lab, g1=requests(1, failed=1), g2=requests(5), g3=requests(5))
+    found = lab.run().compare()
+    assert found.verdict == "worse" and found.elapsed <= 10
+    assert found.msg.startswith("worse: errors 5 of 10 against 0 of 50")
+
+
 @pytest.mark.parametrize(
     ("each", "words"),
     [
@@ -165,11 +172,11 @@ def test_too_little_traffic_is_said_at_the_end_of_the_time(lab, each, words):
 
 
 def test_failures_too_few_to_judge_are_told(lab):
-    lab.at[5] = [lambda: traffic(lab, g1=Counts())]
     traffic(lab, g1=Counts(failed=2), g2=requests(5), g3=requests(5))
+    lab.at[1] = [lambda: traffic(lab, g1=Counts(), g2=Counts(), g3=Counts())]
     found = lab.run().compare()
     assert found.verdict == "not_enough_traffic"
-    assert found.msg.endswith("since the watch began 10 requests came and 10 of them failed")
+    assert found.msg.endswith("since the watch began 2 requests came and 2 of them failed")
 
 
 def test_a_new_replica_that_ends_is_worse(lab):

@@ -116,7 +116,27 @@ def test_probes_for_one_token_are_no_samples():
 def test_errors_alone_can_be_judged_before_the_rest():
     silent = side(requests=0, failed=100)
     assert errors(silent, side("old"), Limits()).result == "worse"
-    assert errors(side(requests=0, failed=99), side("old"), Limits()).result == "not_enough_traffic"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "result"),
+    [
+        # of 10 and 10 answers so many fail by chance: 6 in 1 of 185 cases, 8 in 1 of 2,800 (Fisher's exact test)
+        ({"requests": 10, "errors": 6}, {"requests": 10}, "not_enough_traffic"),
+        ({"requests": 10, "errors": 8}, {"requests": 10}, "worse"),
+        ({"requests": 10, "errors": 8}, {"requests": 10, "errors": 4}, "not_enough_traffic"),
+        ({"requests": 3, "errors": 3}, {"requests": 1000}, "worse"),
+        ({"requests": 1, "errors": 1}, {"requests": 1000}, "worse"),
+        ({"requests": 1, "errors": 1}, {"requests": 900}, "not_enough_traffic"),
+        ({"requests": 0, "failed": 99}, {"requests": 0}, "not_enough_traffic"),
+        # many probes among them, which are no answers to clients
+        ({"requests": 20, "one_token": 18, "errors": 9}, {"requests": 20}, "not_enough_traffic"),
+        # the old ones had nothing but errors, the new ones few answers
+        ({"requests": 10, "errors": 10}, {"requests": 50, "errors": 50}, "not_enough_traffic"),
+    ],
+)
+def test_errors_of_a_few_requests_count_when_they_are_no_chance(new, old, result):
+    assert errors(side(**new), side("old", **old), Limits()).result == result
 
 
 @pytest.mark.parametrize(

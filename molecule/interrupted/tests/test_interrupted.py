@@ -175,6 +175,36 @@ def test_disk_that_is_full_when_the_release_is_switched() -> None:
     assert seen.bad(loads[0].rows) == []
 
 
+# so long that every replica of the pool has some when its drain has lasted for ten seconds
+LONG = ("--rate", "2", "--tokens", "1500-2500*1", "--timeout", "180")
+IMPATIENT = {"llmops_rollout_drain_timeout": 10}
+
+
+def test_drain_that_does_not_end_puts_the_replica_back() -> None:
+    before, variables = rollout.releases(ROLLED), {**change(), **IMPATIENT}
+    with under_load(*LONG, client="demo") as loads:
+        done = rollout.play(ROLLED, variables, expected=2)
+    outcomes = done.outcomes()
+    assert outcomes.pop(CANARY) == "failed" and set(outcomes.values()) == {"untouched"}
+    assert "Let them be cut: -e llmops_rollout_drain_action=cut" in done.entry(CANARY)["reason"]
+    assert rollout.releases(ROLLED) == before
+    assert rollout.drained(holder()) == []
+    assert seen.bad(loads[0].rows) == []
+
+
+def test_drain_that_does_not_end_cuts_what_it_counts_where_it_is_told_to() -> None:
+    before, variables = rollout.releases(ROLLED), {**change(), **IMPATIENT, "llmops_rollout_drain_action": "cut"}
+    with under_load(*LONG, client="demo") as loads:
+        done = rollout.play(ROLLED, variables)
+    assert set(done.outcomes().values()) == {"done"}
+    now = rollout.releases(ROLLED)
+    assert [one for one in now if one.endswith(POOL) and now[one] == before[one]] == []
+    lost, cut = seen.bad(loads[0].rows), sum(entry["requests"]["cut"] for entry in done.record["entries"])
+    print(f"{len(lost)} of {len(loads[0].rows)} requests broke, {cut} were told")
+    assert 0 < len(lost) <= cut
+    assert [row for row in lost if not row["began"]] == []
+
+
 def test_the_agents_tell_who_drained_it() -> None:
     """What the next run, and status.yml, go by."""
     with rollout.running(ROLLED, change()) as run:

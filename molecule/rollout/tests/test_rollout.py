@@ -77,6 +77,32 @@ def test_a_second_run_touches_nobody() -> None:
     assert rollout.processes(REAL) == before
 
 
+def flip_last_bit(host: str, pattern: str) -> None:
+    """In place: length and header stay what they were. A second time brings the file back."""
+    program = """import sys
+with open(sys.argv[1], "r+b") as weights:
+    weights.seek(-1, 2)
+    last = weights.read()[0]
+    weights.seek(-1, 2)
+    weights.write(bytes([last ^ 1]))
+"""
+    sh(host, f"python3 - {pattern}", given=program)
+
+
+def test_weights_that_were_altered_are_told_before_the_first_drain() -> None:
+    """Where every byte is to be read: by the lengths and headers alone these weights are whole."""
+    before = rollout.processes(REAL)
+    flip_last_bit("gpu2", "/srv/llm-models/*/b/model.safetensors")
+    try:
+        given = {**GATES, **NEW_MODEL, "vllm_flags": FLAGS, "llm_model_verify": "sha256"}
+        refused = rollout.play(REAL, given, expected=2)
+    finally:
+        flip_last_bit("gpu2", "/srv/llm-models/*/b/model.safetensors")
+    assert "holds model.safetensors, which was altered" in refused.printed
+    assert refused.record == {}
+    assert rollout.processes(REAL) == before
+
+
 def test_check_mode_tells_the_flag_that_would_change() -> None:
     before = rollout.processes(REAL)
     told = rollout.play(REAL, {**GATES, **NEW_MODEL, "vllm_flags": FLAGS}, "--check").printed

@@ -23,6 +23,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._gate.comparison impor
 
 SCARCE = "not_enough_traffic"  # the result of a check
 _CHANCE = 4.0  # standard deviations beyond which a difference in length is no chance
+_UNLIKELY = 0.001  # probability below which errors of the new ones alone are no chance, with however few samples
 _SHIFT = 0.2  # share of answers, or of prompt tokens, whose change is worth a note
 
 
@@ -105,12 +106,13 @@ def judge(new: Side, old: Side, limits: Limits) -> Verdict:
 
 
 def errors(new: Side, old: Side, limits: Limits) -> Check:
-    """Compare the ratio of errors; the one rule that need not wait for the end of a soak."""
+    """Compare the ratio of errors; the one rule that need wait neither for the end of a soak nor for all samples."""
     n, o = new.counts, old.counts
     ratios = _mean(n.errors, n.answered), _mean(o.errors, o.answered)
     words = f"errors {n.errors:.0f} of {n.answered:.0f} against {o.errors:.0f} of {o.answered:.0f}"
     enough = min(n.answered, o.answered) >= limits.samples
-    worse = enough and 100 * ((ratios[0] or 0.0) - (ratios[1] or 0.0)) > limits.error_points
+    higher = 100 * ((ratios[0] or 0.0) - (ratios[1] or 0.0)) > limits.error_points
+    worse = higher and (enough or _by_chance(n, o) < _UNLIKELY)
     result = WORSE if worse else NOT_WORSE if enough else SCARCE
     if worse:
         words += f" ({100 * (ratios[0] or 0.0):.2f} % against {100 * (ratios[1] or 0.0):.2f} %)"
@@ -136,6 +138,17 @@ def _slower(
     words += f" ({_times(new, old)}{1000 * (new - old):.0f} ms more)" if worse else ""
     words += f" over {samples[0]:.0f} requests at the new and {samples[1]:.0f} at the old"
     return Check(name, WORSE if worse else NOT_WORSE, new, old, int(samples[0]), int(samples[1]), words)
+
+
+def _by_chance(new: Counts, old: Counts) -> float:
+    """How likely the new ones have as many of all these errors, or more, when both sides are alike.
+
+    Fisher's exact test, one-sided: holds for any sizes, where a ratio of few samples says nothing.
+    """
+    (sample, bad), (others, others_bad) = ((int(c.answered), int(min(c.errors, c.answered))) for c in (new, old))
+    good, failed = sample + others - bad - others_bad, bad + others_bad
+    ways = (math.comb(failed, here) * math.comb(good, sample - here) for here in range(bad, min(failed, sample) + 1))
+    return sum(ways) / math.comb(sample + others, sample)
 
 
 def _output(new: Side, old: Side, limits: Limits) -> Check:

@@ -145,6 +145,8 @@ class Run:
         against = self._against()
         if against is None:
             return self._alone(over)
+        if failing := self._failing():
+            return failing
         if self._base_at is None and not self._ignored():
             cold = ", ".join(f"{one.id} {seen:.0f}" for one, seen in self._cold())
             words = f"of the first {self.wish.ignore} requests, which are ignored, came: {cold}"
@@ -165,19 +167,25 @@ class Run:
         self._say(words)
         return None
 
-    def _against(self) -> Side | None:
+    def _failing(self) -> Outcome | None:
+        """Spoiled requests: no cold cache excuses the first ones, and they are not watched to the end of the soak."""
+        new, old = side("new", self.new, "first"), self._against("first")
+        if old is None:
+            return None
+        found = Verdict((errors(new, old, self.wish.limits),), SCARCE)
+        return self._outcome(WORSE, found.words, found, new, old) if found.verdict == WORSE else None
+
+    def _against(self, since: str = "base") -> Side | None:
         """The old side: replicas that answer, else the record."""
         if any(not one.lost for one in self.old):
-            return side("old", self.old)
+            return side("old", self.old, since)
         return self.record
 
     def _judged(self, new: Side, old: Side, over: bool) -> Outcome | None:
         limits = self.wish.limits
         verdict = judge(new, old, limits)
         soaked = self.second() - (self._base_at or 0.0) >= self.wish.soak
-        # spoiled requests are not watched to the end of the soak
-        at_once = errors(new, old, limits).result == WORSE
-        if at_once or over or (soaked and verdict.verdict != SCARCE):
+        if over or (soaked and verdict.verdict != SCARCE):
             more = self._since_return() if verdict.verdict == SCARCE else ""
             return self._outcome(verdict.verdict, verdict.words + more, verdict, new, old)
         self._say(verdict.words if verdict.verdict == SCARCE else f"soaking, so far {verdict.words}")

@@ -337,7 +337,8 @@ class Fleet:
             bag.add("node_cpu_seconds_total", part * passed, cpu="0", mode=mode)
 
     def _textfiles(self) -> None:
-        files = [("mon1", "llmops.prom", 1800), *((host, "rollouts.prom", 600) for host in BALANCERS)]
+        files = [("mon1", "llmops.prom", 1800)]
+        files += [(host, f"rollouts_{pool}.prom", 600) for host in BALANCERS for pool in self.pools]
         for host, name, every in files:
             written = self.now - (self.now - self.began) % every
             path = f"/var/lib/prometheus/node-exporter/{name}"
