@@ -51,6 +51,12 @@ options:
     description: Seconds for which nothing is removed that was made, because a run may be about to stage it.
     type: float
     default: 3600
+  download_age:
+    description:
+      - Seconds after which what a download that broke off has left below O(model_root) is removed. Until then the next
+        run goes on with it.
+    type: float
+    default: 604800
 extends_documentation_fragment:
   - llmops.vllm.attributes
 seealso:
@@ -83,7 +89,7 @@ environments:
   elements: str
   sample: [/opt/vllm/env/0.31.0-9a8b7c6d]
 models:
-  description: Weights that were removed.
+  description: Weights that were removed, and what downloads that broke off had left.
   returned: always
   type: list
   elements: str
@@ -111,6 +117,7 @@ SPEC = {
     "model_root": {"type": "path"},
     "protect": {"type": "list", "elements": "path", "default": []},
     "min_age": {"type": "float", "default": 3600.0},
+    "download_age": {"type": "float", "default": 604800.0},
 }
 
 

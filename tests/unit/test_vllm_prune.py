@@ -11,6 +11,7 @@ import pathlib
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -278,6 +279,30 @@ def test_a_revision_that_another_run_works_on_is_left_and_told(host: Host, four:
         pruned = host.prune()
     assert pruned["models"] == [f"{host.models}/m/2"]
     assert f"{host.models}/m/1: another run has been staging it" in pruned["notes"][0]
+
+
+def test_what_a_download_left_goes_when_nobody_has_gone_on_with_it_for_a_week(host: Host, four: list[str]) -> None:
+    begun = []
+    for name, days in (("m@9", 8), ("m@4", 8), ("org-m@10", 8), ("m@11", 6)):
+        workspace = host.models / ".incoming" / name
+        partial = workspace / "copy-01234567" / ".cache" / "partial" / "model.safetensors"
+        partial.parent.mkdir(parents=True)
+        partial.write_text("z" * 1000)
+        (workspace / "lock").touch()
+        for path in (partial, *partial.parents[:3]):
+            os.utime(path, (0, time.time() - days * 86400))
+        begun.append(workspace)
+    with (begun[0] / "lock").open() as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        foreseen = host.prune(check=True, keep=9)
+        pruned = host.prune(keep=9)
+    assert foreseen["models"] == [str(begun[1]), str(begun[0]), str(begun[2])]
+    assert pruned["models"] == [str(begun[1]), str(begun[2])] and pruned["freed_bytes"] == 2000
+    assert "another run has been staging it" in pruned["notes"][0] and f"{host.models}/m/9" in pruned["notes"][0]
+    assert [(path / "copy-01234567").is_dir() for path in begun] == [True, False, False, True]
+    assert "m/4" in host.left()[2]  # which is there, and stays
+    assert host.prune(keep=9)["models"] == [str(begun[0])]
+    assert not host.prune(keep=9)["changed"]
 
 
 def test_what_a_killed_run_left_half_removed_goes(host: Host, four: list[str]) -> None:

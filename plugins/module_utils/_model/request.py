@@ -16,7 +16,7 @@ from .revision import BUCKETS, revision_problem, source_problem
 from .safetensors import ModelError
 from .tools import command_problem
 
-_INCOMING = ".incoming"
+INCOMING = ".incoming"
 
 
 @dataclass
@@ -57,7 +57,13 @@ class Request:
     @property
     def workspace(self) -> pathlib.Path:
         """Where everything else about it lies: on the same file system, so that the rename is atomic."""
-        return pathlib.Path(self.root) / _INCOMING / f"{self.name}@{self.revision}"
+        return pathlib.Path(self.root) / INCOMING / f"{self.name}@{self.revision}"
+
+    @classmethod
+    def of_workspace(cls, workspace: pathlib.Path) -> Request:
+        """Return the request whose workspace this is; its source is not known any more."""
+        name, _at, revision = workspace.name.rpartition("@")
+        return cls(name, revision, str(workspace.parent.parent), timeout=0)
 
     @property
     def incoming(self) -> pathlib.Path:

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 import shutil
 from typing import Any
 
 from .directory import source_directory
 from .files import SUMS, files_of, read_sums, sha256, size_of
 from .host import check_reader_exists, check_space
-from .request import Request, validate
+from .request import INCOMING, Request, validate
 from .revision import BUCKETS
 from .safetensors import ModelError
 from .seal import seal
 from .sources import source_of
 from .tools import check_command_exists
 from .verify import verify
-from .workspace import leftovers, lock
+from .workspace import idle_seconds, leftovers, lock
 
-__all__ = ["SUMS", "Request", "absent", "difference", "present", "verify"]
+__all__ = ["SUMS", "Request", "abandoned", "absent", "difference", "present", "tidy", "verify"]
 
 
 def present(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
@@ -103,6 +104,19 @@ def absent(request: Request, *, check_mode: bool = False) -> dict[str, Any]:
             with contextlib.suppress(OSError):
                 request.path.parent.rmdir()  # only when it was the last revision
     return {"path": str(request.path), "changed": found}
+
+
+def abandoned(root: pathlib.Path, age: float) -> list[Request]:
+    """Return those of which runs left something aside that nobody has touched for so many seconds."""
+    requests = map(Request.of_workspace, sorted((root / INCOMING).glob("*@*")))
+    return [request for request in requests if leftovers(request) and idle_seconds(request) >= age]
+
+
+def tidy(request: Request) -> None:
+    """Remove what runs left aside, and nothing else; ModelError when one is at it."""
+    with lock(request):
+        for path in leftovers(request):
+            shutil.rmtree(path)
 
 
 def _facts(request: Request, *, changed: bool) -> dict[str, Any]:

@@ -52,3 +52,9 @@ def leftovers(request: Request) -> list[pathlib.Path]:
     if not request.workspace.is_dir():
         return []
     return sorted(path for path in request.workspace.iterdir() if path.is_dir())
+
+
+def idle_seconds(request: Request) -> float:
+    """Return how long nothing below these leftovers has been written."""
+    paths = [path for top in leftovers(request) for path in (top, *top.rglob("*"))]
+    return time.time() - max((path.lstat().st_mtime for path in paths), default=0.0)

@@ -42,9 +42,10 @@ class Wish:
     model_root: str = ""
     protect: Sequence[str] = ()
     min_age: float = 3600.0
+    download_age: float = 604800.0
 
     def __post_init__(self) -> None:
-        check_least(self, ReleaseError, {"keep": 0, "min_age": 0})
+        check_least(self, ReleaseError, {"keep": 0, "min_age": 0, "download_age": 0})
         for path in (path for path in (self.env_root, self.model_root, *self.protect) if path):
             if not path.startswith("/") or not os.path.normpath(path).strip("/"):
                 raise ReleaseError(f"{path!r} is no absolute path of a directory: give one")
@@ -166,6 +167,16 @@ def _prune_models(wish: Wish, texts: str, done: Pruned, *, check: bool) -> None:
             done.notes.append(str(problem))
             continue
         done.models.append(str(path))
+        done.freed_bytes += freed
+    for left in model_store.abandoned(root, wish.download_age):
+        freed = _size(left.workspace)
+        if not check:
+            try:
+                model_store.tidy(left)
+            except ModelError as problem:
+                done.notes.append(str(problem))
+                continue
+        done.models.append(str(left.workspace))
         done.freed_bytes += freed
 
 
