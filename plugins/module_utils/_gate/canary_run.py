@@ -170,10 +170,10 @@ class Run:
     def _failing(self) -> Outcome | None:
         """Spoiled requests: no cold cache excuses the first ones, and they are not watched to the end of the soak."""
         new, old = side("new", self.new, "first"), self._against("first")
-        if old is None:
+        if old is None or errors(new, old, self.wish.limits).result != WORSE:
             return None
-        found = Verdict((errors(new, old, self.wish.limits),), SCARCE)
-        return self._outcome(WORSE, found.words, found, new, old) if found.verdict == WORSE else None
+        found = judge(new, old, self.wish.limits)
+        return self._outcome(found.verdict, found.words, found, new, old)
 
     def _against(self, since: str = "base") -> Side | None:
         """The old side: replicas that answer, else the record."""
