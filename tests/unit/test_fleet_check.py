@@ -224,6 +224,26 @@ def test_version_that_is_none(version: str) -> None:
     assert [finding.variable for finding in found.findings] == ["vllm_version"]
 
 
+@pytest.mark.parametrize(
+    ("version", "torch", "refused"),
+    [
+        ("0.32.0", "", False),
+        ("0.32.0", "auto", False),
+        ("0.32.0", "cu130", False),
+        ("0.32.0+cu129", "cu129", False),
+        ("0.19.0", "cu128", False),
+        ("0.32.0", "cu129", True),
+        ("0.19.0", "cu130", True),
+    ],
+)
+def test_torch_for_another_cuda_than_vllm_is_refused(version: str, torch: str, refused: bool) -> None:
+    """As of vllm-project/vllm issue 44335: the process would end with its first import."""
+    found = checked({"gpu1": {**SERVER, "vllm_version": version, "vllm_torch_backend": torch}}, {"lb1": BALANCER})
+    told = [finding for finding in found.findings if finding.variable == "vllm_torch_backend"]
+    assert bool(told) == refused
+    assert not told or f"vllm_version: {version}+{torch}, with a lock" in told[0].message
+
+
 def test_profile_of_an_entry_is_named_there() -> None:
     found = checked({"gpu1": {**SERVER, "vllm_replicas": [{"name": "a", "profile": "chat"}]}}, {"lb1": BALANCER})
     assert [finding.variable for finding in found.findings] == ["vllm_replicas[a].profile"]

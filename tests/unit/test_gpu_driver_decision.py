@@ -17,6 +17,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._gpu.driver_decision i
     decide,
     decision,
     generation_of,
+    wheel_cuda,
 )
 
 GPUS = {
@@ -338,8 +339,41 @@ def test_the_tables_fit_together() -> None:
         assert set(source) <= set(data.BRANCHES)
     assert {rank for rank, _until in data.BRANCHES.values()} == set(data.RANKS)
     assert {name for name, _system in data.SOURCES} == {name for name, _system in data.PACKAGES}
-    assert data.WHEEL_CUDA in data.CUDA_BRANCHES
+    assert {cuda for _since, cuda in data.WHEEL_CUDA} <= set(data.CUDA_BRANCHES)
     assert not {id_ for id_ in data.SWITCHES if generation_of(id_, {})} - set(range(0x22A0, 0x22A8))
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda"),
+    [
+        ("0.32.0", "13.0"),
+        ("0.20.0", "13.0"),
+        ("0.19.1", "12.9"),
+        ("0.32.0+cu129", "12.9"),
+        ("0.20.0rc1+cu130", "13.0"),
+        ("0.10.2", "12.8"),
+        ("0.8.5.post1", "12.4"),
+        ("0.6.6", "12.1"),
+        ("1.0.0", "13.0"),
+        ("0.32.0+cpu", ""),
+        ("", "13.0"),
+        ("nightly", "13.0"),
+    ],
+)
+def test_cuda_of_a_build(version: str, cuda: str) -> None:
+    assert wheel_cuda(version) == cuda
+
+
+def test_the_version_of_vllm_says_which_driver_unless_its_cuda_is_named() -> None:
+    wishes = {"system": "Ubuntu 24"}
+    told = [decision(found(), {**wishes, **more})["reasons"][0] for more in (
+        {"version": "0.32.0+cu129"}, {"version": "0.32.0"}, {"version": "0.32.0", "cuda": "12.4"}, {"cuda": ""},
+    )]  # fmt: skip
+    assert told == [f"CUDA {cuda}" for cuda in (
+        "12.9 needs branch 575 or newer", "13.0 needs branch 580 or newer", "12.4 needs branch 550 or newer",
+        "13.0 needs branch 580 or newer",
+    )]  # fmt: skip
+    assert decision(found(), {**wishes, "version": "0.32.0+cpu"})["action"] == "none"
 
 
 def test_branch_of_a_version() -> None:

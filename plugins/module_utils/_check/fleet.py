@@ -214,6 +214,7 @@ def _server_settings(sound: _Sound, host: str) -> dict[str, Any]:
         "model_root": _fleet.setting(variables, "llm_model_root", _fleet.DEFAULTS["llm_model_root"]),
         "gpus": _fleet.number(variables, "vllm_gpus"),
         "version": _fleet.setting(variables, "vllm_version", _fleet.DEFAULTS["vllm_version"]),
+        "torch_backend": _fleet.setting(variables, "vllm_torch_backend", ""),
     }
 
 

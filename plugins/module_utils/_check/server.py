@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._gpu.driver_decision import wheel_cuda
 from .._vllm.settings import by_family
 from . import keys
 from .problem import Problem
@@ -17,8 +18,8 @@ from .problem import Problem
 def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what cannot work, in the variables of the role vllm.
 
-    ``settings`` holds the role's ``api_keys``, ``firewall``, ``firewall_allowed``, ``prefix``, ``gpus`` and
-    ``version``, and ``model_root`` of the role llm_model.
+    ``settings`` holds the role's ``api_keys``, ``firewall``, ``firewall_allowed``, ``prefix``, ``gpus``,
+    ``version`` and ``torch_backend``, and ``model_root`` of the role llm_model.
     """
     yield from keys.backend_problems("vllm_api_keys", settings["api_keys"])
     names = by_family(settings["firewall_allowed"])["names"] if settings["firewall"] == "nftables" else []
@@ -38,6 +39,19 @@ def problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
             "vllm_gpus: 0, or another version"
         )
         yield Problem("", "vllm_version", str(settings["version"]), text)
+    torch, wheel = str(settings.get("torch_backend", "")), wheel_cuda(str(settings["version"]))
+    if wheel and torch.startswith("cu") and torch[2:-1] != wheel.partition(".")[0]:
+        # vllm-project/vllm issue 44335: torch's backend chooses torch alone
+        text = (
+            f"is {torch}, but vLLM {settings['version']} is built for CUDA {wheel} and would not find its libraries: "
+            f"leave it empty, or take vLLM's own build for {torch} (vllm_version: {_plain(settings)}+{torch}, with a "
+            "lock that names its wheel)"
+        )
+        yield Problem("", "vllm_torch_backend", torch, text)
+
+
+def _plain(settings: Mapping[str, Any]) -> str:
+    return str(settings["version"]).partition("+")[0]
 
 
 def messages(settings: Mapping[str, Any]) -> list[str]:

@@ -102,8 +102,10 @@ CUDA_BRANCHES = {
 # Oldest generation that PyTorch's builds, and with them vLLM's, hold code for: pytorch issue 157517 (Maxwell to Volta
 # are left out from CUDA 12.8 on), CUDA 13.0 itself begins at Turing. vLLM asks for compute capability 7.0.
 OLDEST_GENERATION = {"12": "volta", "12.8": "turing", "12.9": "turing", "13": "turing"}
-# What vLLM's wheel of the package index is built with: VLLM_MAIN_CUDA_VERSION of 0.32.0.
-WHEEL_CUDA = "13.0"
+# What vLLM's wheel of the package index is built with, from that release on. 13.0: VLLM_MAIN_CUDA_VERSION of 0.32.0,
+# pull request 39878 (12.9 before it) and vllm-project/router 154 (since 0.20.0). 12.9: issue 30633, of 0.11.0. 12.8:
+# documentation of 0.9.0. 12.4: pull request 12098, after 0.6.6. 12.1: documentation of 0.6.6.
+WHEEL_CUDA = (((0, 20), "13.0"), ((0, 11), "12.9"), ((0, 9), "12.8"), ((0, 7), "12.4"), ((0, 0), "12.1"))
 
 
 # Kinds of kernel module by branch, for each source and system.

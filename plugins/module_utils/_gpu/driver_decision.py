@@ -56,7 +56,7 @@ class Wish:
     """What the user wants; empty or ``auto`` leaves it to the decision."""
 
     gpus: int = 1
-    cuda: str = data.WHEEL_CUDA
+    cuda: str = data.WHEEL_CUDA[0][1]
     branch: int = 0
     kind: str = "auto"
     source: str = "auto"
@@ -103,6 +103,21 @@ def decide(host: Host, wish: Wish) -> Decision:
         )
         return replace(decision, action="pending", reasons=(text, *decision.reasons))
     return decision
+
+
+def wheel_cuda(version: str) -> str:
+    """Return the CUDA that a build of vLLM was made with: its label's (0.32.0+cu129), else its wheel's; none for +cpu.
+
+    A version that tells nothing is taken for the newest.
+    """
+    release, _plus, label = version.partition("+")
+    if named := re.fullmatch(r"cu(\d+)(\d)", label):
+        return f"{named[1]}.{named[2]}"
+    if label.startswith("cpu"):
+        return ""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    since = (int(numbers[1]), int(numbers[2])) if numbers else data.WHEEL_CUDA[0][0]
+    return next(cuda for first, cuda in data.WHEEL_CUDA if since >= first)
 
 
 @dataclass(frozen=True)
@@ -469,7 +484,7 @@ def decision(found: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, A
     )
     wish = Wish(
         gpus=int(wishes.get("gpus", 1)),
-        cuda=str(wishes.get("cuda", data.WHEEL_CUDA)),
+        cuda=str(wishes.get("cuda") or wheel_cuda(str(wishes.get("version", "")))),
         branch=int(wishes.get("branch") or 0),
         kind=str(wishes.get("kind", "auto")),
         source=str(wishes.get("source", "auto")),
