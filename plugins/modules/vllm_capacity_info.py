@@ -119,8 +119,8 @@ options:
     default: {}
   usd_per_gpu_hour:
     description:
-      - What a GPU of a tier costs in an hour, in US dollars. A tier that is not named counts with an example of 2025,
-        which is nobody's offer.
+      - What a GPU of a tier costs in an hour, in US dollars. A tier that is not named counts with an example, a price
+        that somebody asked in the year of the release.
     type: dict
     default: {}
   report_only:
@@ -242,7 +242,7 @@ results:
       description: >-
         Replicas and cost for the load, null without a load and where it does not fit. C(replicas), C(base_replicas),
         C(gpus), C(because), C(tokens_per_second), C(measured), C(concurrency), C(usd_per_gpu_hour),
-        C(example_price), whether that is of nobody's offer, C(usd_per_hour), C(usd_per_month),
+        C(example_price), whether that is only an example, C(usd_per_hour), C(usd_per_month),
         C(scaled_usd_per_month), C(usd_per_million_tokens), C(usd_per_million_output_tokens) and
         C(full_usd_per_million_output_tokens).
       type: dict

@@ -7,6 +7,8 @@ import pathlib
 import re
 import types
 
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu.prices import PRICES
+
 from tests import plain_ansible
 
 from . import ansible_once
@@ -38,6 +40,7 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
     env = plain_ansible.environment(tmp_path)
     kinds = ["h100-80gb", "a100-40gb", "h200-141gb"]
     paid = {"llmops_plan_file": str(tmp_path / "plan.json"), "llmops_plan_gpu_types": kinds}
+    paid["llmops_plan_usd_per_gpu_hour"] = {}  # those of the hosts, then
     beside = {"llmops_plan_model_config": "files/config.json", "llmops_plan_gpu_types": ["h100"]}
     (tmp_path / "variants.yml").write_text(blocks("yaml")[1])
     (tmp_path / "llama-70b").mkdir()
@@ -61,7 +64,7 @@ def test_it_is_as_the_guide_says(tmp_path: pathlib.Path) -> None:
         assert "WARNING" not in done.out
     assert priced.rc == 0, priced.out
     written = json.loads((tmp_path / "plan.json").read_text())
-    assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, 1.29, 3]
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in written] == [2, PRICES["a100-40gb"].usd, 3]
     assert [row["tensor_parallel_size"] for row in written] == [2, 8, 2]
     assert wrong.rc == 2 and "'h100' is no tier: give one of t4, " in " ".join(wrong.out.split())
     assert none.rc == 2 and "llmops_plan_model_config is ''" in " ".join(none.out.split())

@@ -18,6 +18,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
 from ansible_collections.llmops.vllm.plugins.module_utils._check import capacity as check_capacity
 from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu.prices import PRICES
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
@@ -583,9 +584,11 @@ def test_cards_have_their_own_figures(device: str, tier: str, gigabytes: int, te
 def test_tiers_are_sound_data() -> None:
     devices = [name for tier in gpu_tiers.TIERS.values() for name in tier.names]
     assert len(devices) == len(set(devices))
+    assert set(PRICES) == set(gpu_tiers.TIERS)
     assert [tier.memory for tier in gpu_tiers.TIERS.values()] == sorted(t.memory for t in gpu_tiers.TIERS.values())
     for tier in gpu_tiers.TIERS.values():
         assert tier.generation in gpu_tiers.COMPUTES
+        assert 0.1 < PRICES[tier.name].usd < 20 and PRICES[tier.name].month[:3] == "202"
         assert all(gpu_tiers.of_device(name) is tier for name in tier.names)
     assert not gpu_tiers.TIERS["a100-80gb"].computes("fp8")
     assert gpu_tiers.of_device("NVIDIA GeForce GTX 1080") is None

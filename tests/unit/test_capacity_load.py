@@ -14,6 +14,7 @@ from ansible_collections.llmops.vllm.plugins.module_utils._capacity.flags import
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.load import Load, Sizing, sizing, usd_per_million
 from ansible_collections.llmops.vllm.plugins.module_utils._capacity.shape import CapacityError, shape
 from ansible_collections.llmops.vllm.plugins.module_utils._gpu import tiers as gpu_tiers
+from ansible_collections.llmops.vllm.plugins.module_utils._gpu.prices import PRICES
 
 models = types.SimpleNamespace(
     **json.loads((pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "model_shapes.json").read_text())
@@ -120,7 +121,7 @@ def test_the_answer_says_what_was_assumed_and_whose_prices_these_are() -> None:
     told = report.lines(found, load)
     assert told[0].startswith("Load: 1000 requests a minute of 750 + 250 tokens")
     assert [line for line in told if line.startswith("USD of")] == [
-        "USD of h100-80gb are examples of 2025, nobody's offer: give usd_per_gpu_hour"
+        "USD of h100-80gb (RunPod, 2026-11) are examples, others ask half or three times as much: give usd_per_gpu_hour"
     ]
 
 
@@ -180,7 +181,7 @@ def test_a_load_is_carried_by_the_size_that_costs_least() -> None:
 def test_prices_and_measurements_are_those_given_else_examples_and_estimates() -> None:
     load = Load(**REFERENCE)
     found = rows("l4", "h100-80gb", load=load, config=models.LLAMA_8B)
-    assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, gpu_tiers.TIERS["h100-80gb"].usd_per_hour]
+    assert [row["sizing"]["usd_per_gpu_hour"] for row in found] == [0.5, PRICES["h100-80gb"].usd]
     assert [row["sizing"]["measured"] for row in found] == [True, False]
     assert found[0]["sizing"]["tokens_per_second"] == 900
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import yaml
 
 from tests.fakes.web import Web
 from tests.monitoring_role import ALERTING, EXAMPLES, PASSWORD, RECEIVERS, ROLE, Rendered, lay_out, outcomes, program
+from tests.ports import free_port
 from tools import promtool
 from tools.debian_packages import NoPackage
 
@@ -247,6 +249,24 @@ def test_configuration_that_somebody_else_made_is_refused(tmp_path, names, optio
     )
     assert "llm_monitoring_alertmanager_install_method" in told["alerting"]
     assert "llm_monitoring_replace_foreign: true" in told["alerting"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_unreachable_mirror_is_told_with_the_variable_that_names_another(tmp_path):
+    mirror = f"127.0.0.1:{free_port()}"
+    host = {
+        "__llm_monitoring_part": {"name": "prometheus"},
+        "llm_monitoring_mirror": f"http://reader:sesame@{mirror}",
+    }
+    (tmp_path / "opt").mkdir()
+    given = {"opt": str(tmp_path / "opt"), "user": "www-data", "architecture": "amd64"}
+    given = {f"__llm_monitoring_{name}": value for name, value in given.items()}
+    nothing = {"usermod": "exit 0", "groupmod": "exit 0"}  # somebody who is here, and stays as he is
+    told = outcomes(tmp_path, {"mon1": host}, ["install_archive"], nothing, "-e", json.dumps(given))["mon1"]
+    assert re.search(rf"mon1: http://{mirror}/prometheus-\S+[.]tar[.]gz cannot be\s+fetched: .*refused", told)
+    assert "Set llm_monitoring_mirror to a mirror that the host reaches" in told
+    assert "llm_monitoring_prometheus_sha256" in told
+    assert "sesame" not in told
 
 
 EXISTING: dict[str, object] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -25,6 +26,18 @@ JOBS = {
     "probe_service": 1,
     "prometheus": 1,
     "vllm": 3,
+}
+
+# series that nothing here tells, as no host has a GPU and no rollout is played; whatever else vanishes is a fault
+NOT_HERE = {
+    "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL",
+    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+    "llmops_gpu_memory_utilization_target",
+    "llmops_gpus_expected",
+    "llmops_rollout_in_progress",
+    "llmops_rollout_last_result",
+    "nvidia_smi_fabric_state",
+    "nvidia_smi_gpu_recovery_action",
 }
 
 
@@ -60,6 +73,7 @@ def test_every_panel_shows_something(monkeypatch: pytest.MonkeyPatch, capsys: py
     told = capsys.readouterr().out
     print(told)
     assert status == 0, told
+    assert set(re.findall(r"there is no (\S+)$", told, re.MULTILINE)) <= NOT_HERE
 
 
 def test_a_new_target_is_seen_without_a_restart() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import _fleet
 from .._gpu import tiers as gpu_tiers
+from .._gpu.prices import PRICES
 from .._text_table import aligned
 from .._vllm.profiles import PROFILES
 from .._vllm.settings import renamed
@@ -67,7 +68,7 @@ def row(
     """
     tier = at_hand.tier
     asked = flags(given, size or 1, at_hand.memory, tier is not None and tier.generation == "ampere")
-    name, example = (tier.name, tier.usd_per_hour) if tier else ("", 0.0)
+    name, example = (tier.name, PRICES[tier.name].usd) if tier else ("", 0.0)
     there = replace(load, tokens_per_second=measured.get(name, 0.0)) if load else None
     price = _Price(prices.get(name, example), name not in prices)
     if size:
@@ -81,7 +82,7 @@ def row(
 
 @dataclass(frozen=True)
 class _Price:
-    """Of a GPU and hour, and whether it is only an example of ``gpu_tiers.PRICES_OF``."""
+    """Of a GPU and hour, and whether it is only the example of ``_gpu.prices``."""
 
     usd: float
     example: bool
@@ -141,8 +142,8 @@ def lines(rows: Sequence[Mapping[str, Any]], load: Load | None = None) -> list[s
             told.append("tokens/s with ~ are estimates, good to a factor of two: measure, and give tokens_per_second")
         examples = dict.fromkeys(one["gpu_type"] for one in sized if one["sizing"]["example_price"])
         if examples:
-            year = gpu_tiers.PRICES_OF
-            told.append(f"USD of {', '.join(examples)} are examples of {year}, nobody's offer: give usd_per_gpu_hour")
+            seen = ", ".join(f"{name} ({PRICES[name].seller}, {PRICES[name].month})" for name in examples)
+            told.append(f"USD of {seen} are examples, others ask half or three times as much: give usd_per_gpu_hour")
     return told
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.vllm maintainers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kinds of GPUs that replicas run on, as data: memory, bandwidth, generation, what they compute with, prices.
+"""The kinds of GPUs that replicas run on, as data: memory, bandwidth, generation, what they compute with.
 
 Memory is what ``nvidia-smi`` reports as ``memory.total``, which is what vLLM's share is taken of within 1 %: the CUDA
 runtime reports a little less (79.19 of 79.65 GiB on an H100), never more. Sources: T4, L4, L40S, A10, A100 and H100
@@ -30,11 +30,6 @@ COMPUTES: dict[str, tuple[str, ...]] = {
     "blackwell": ("float16", "bfloat16", "int8", "fp8", "fp4"),
 }
 
-# About what one GPU cost by the hour on demand, rounded from public lists of that year: examples that only make a
-# first table readable. For PCIe cards, the H200 NVL and the A10G no list was seen: theirs are guessed from what is
-# nearest. Offers differ by a factor of three; llmops_price_usd_per_hour of the hosts wins.
-PRICES_OF = "2025"
-
 
 @dataclass(frozen=True)
 class Tier:
@@ -46,7 +41,6 @@ class Tier:
     bandwidth: int
     flops: int
     nvlink: bool
-    usd_per_hour: float
     names: tuple[str, ...]
 
     def computes(self, dtype: str) -> bool:
@@ -54,10 +48,8 @@ class Tier:
         return dtype in COMPUTES[self.generation]
 
 
-def _tier(
-    name: str, generation: str, mib: int, gb: int, tera: int, nvlink: bool, usd_per_hour: float, *names: str
-) -> Tier:
-    return Tier(name, generation, mib * _MIB, gb * 10**9, tera * 10**12, nvlink, usd_per_hour, names)
+def _tier(name: str, generation: str, mib: int, gb: int, tera: int, nvlink: bool, *names: str) -> Tier:
+    return Tier(name, generation, mib * _MIB, gb * 10**9, tera * 10**12, nvlink, names)
 
 
 _RTX_PRO_6000 = tuple(f"NVIDIA RTX PRO 6000 Blackwell {kind} Edition" for kind in ("Server", "Workstation"))
@@ -66,25 +58,25 @@ _RTX_PRO_6000 = tuple(f"NVIDIA RTX PRO 6000 Blackwell {kind} Edition" for kind i
 TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
-        _tier("t4", "turing", 15360, 320, 65, False, 0.35, "Tesla T4", "NVIDIA T4"),
-        _tier("a10", "ampere", 23028, 600, 125, False, 0.75, "NVIDIA A10"),
-        _tier("a10g", "ampere", 23028, 600, 70, False, 1.01, "NVIDIA A10G"),
-        _tier("l4", "ada", 23034, 300, 121, False, 0.45, "NVIDIA L4"),
-        _tier("a100-40gb", "ampere", 40960, 1555, 312, True, 1.29, "NVIDIA A100-SXM4-40GB"),
-        _tier("a100-pcie-40gb", "ampere", 40960, 1555, 312, False, 1.29, "NVIDIA A100-PCIE-40GB"),
-        _tier("l40s", "ada", 46068, 864, 362, False, 0.86, "NVIDIA L40S"),
-        _tier("rtx-6000-ada", "ada", 49140, 960, 364, False, 0.77, "NVIDIA RTX 6000 Ada Generation"),
-        _tier("h100-80gb", "hopper", 81559, 3350, 989, True, 2.69, "NVIDIA H100 80GB HBM3"),
-        _tier("h100-pcie-80gb", "hopper", 81559, 2000, 756, False, 2.39, "NVIDIA H100 PCIe"),
-        _tier("a100-80gb", "ampere", 81920, 2039, 312, True, 1.39, "NVIDIA A100-SXM4-80GB"),
-        _tier("a100-pcie-80gb", "ampere", 81920, 1935, 312, False, 1.19, "NVIDIA A100 80GB PCIe"),
-        _tier("h100-nvl-94gb", "hopper", 95830, 3900, 835, True, 2.79, "NVIDIA H100 NVL"),
-        _tier("gh200", "hopper", 97871, 4000, 989, True, 1.99, "NVIDIA GH200 480GB"),
-        _tier("rtx-pro-6000", "blackwell", 97887, 1597, 503, False, 1.79, *_RTX_PRO_6000),
-        _tier("h200-141gb", "hopper", 143771, 4800, 989, True, 3.59, "NVIDIA H200"),
-        _tier("h200-nvl-141gb", "hopper", 143771, 4800, 835, True, 3.39, "NVIDIA H200 NVL"),
-        _tier("b200-180gb", "blackwell", 183359, 7700, 2250, True, 5.98, "NVIDIA B200"),
-        _tier("b300", "blackwell", 275040, 8000, 2250, True, 6.99, "NVIDIA B300 SXM6 AC"),
+        _tier("t4", "turing", 15360, 320, 65, False, "Tesla T4", "NVIDIA T4"),
+        _tier("a10", "ampere", 23028, 600, 125, False, "NVIDIA A10"),
+        _tier("a10g", "ampere", 23028, 600, 70, False, "NVIDIA A10G"),
+        _tier("l4", "ada", 23034, 300, 121, False, "NVIDIA L4"),
+        _tier("a100-40gb", "ampere", 40960, 1555, 312, True, "NVIDIA A100-SXM4-40GB"),
+        _tier("a100-pcie-40gb", "ampere", 40960, 1555, 312, False, "NVIDIA A100-PCIE-40GB"),
+        _tier("l40s", "ada", 46068, 864, 362, False, "NVIDIA L40S"),
+        _tier("rtx-6000-ada", "ada", 49140, 960, 364, False, "NVIDIA RTX 6000 Ada Generation"),
+        _tier("h100-80gb", "hopper", 81559, 3350, 989, True, "NVIDIA H100 80GB HBM3"),
+        _tier("h100-pcie-80gb", "hopper", 81559, 2000, 756, False, "NVIDIA H100 PCIe"),
+        _tier("a100-80gb", "ampere", 81920, 2039, 312, True, "NVIDIA A100-SXM4-80GB"),
+        _tier("a100-pcie-80gb", "ampere", 81920, 1935, 312, False, "NVIDIA A100 80GB PCIe"),
+        _tier("h100-nvl-94gb", "hopper", 95830, 3900, 835, True, "NVIDIA H100 NVL"),
+        _tier("gh200", "hopper", 97871, 4000, 989, True, "NVIDIA GH200 480GB"),
+        _tier("rtx-pro-6000", "blackwell", 97887, 1597, 503, False, *_RTX_PRO_6000),
+        _tier("h200-141gb", "hopper", 143771, 4800, 989, True, "NVIDIA H200"),
+        _tier("h200-nvl-141gb", "hopper", 143771, 4800, 835, True, "NVIDIA H200 NVL"),
+        _tier("b200-180gb", "blackwell", 183359, 7700, 2250, True, "NVIDIA B200"),
+        _tier("b300", "blackwell", 275040, 8000, 2250, True, "NVIDIA B300 SXM6 AC"),
     )
 }
 
