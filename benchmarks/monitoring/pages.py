@@ -19,6 +19,16 @@ _TARGETS = "/etc/prometheus/targets/replicas.json"
 _NUMBERS = "/var/lib/prometheus/node-exporter/llmops.prom"
 _LOAD = ("--rate", "10", "--tokens", "4-40", "--timeout", "60")
 _TURNS = 5
+# Why alerts of a group that make a ticket are left out.
+_NOT_PROVOKED = {
+    "gpu": "no host has a GPU",
+    "cost": "they need hours or days of spending, see the measure spend",
+    "slo": "they need a day or three of failures",
+    "rollout": "no rollout is played",
+    "host": "the hosts share disk, memory and clock of one machine",
+    "latency": "they need five minutes of a slow pool",
+    "saturation": "they need five minutes of a full pool",
+}
 
 
 @dataclass(frozen=True)
@@ -119,11 +129,12 @@ def _cases(setting: Setting) -> tuple[Case, ...]:
 def every(setting: Setting) -> list[Row]:
     """Each alert that pages, once; a row for each, and one that says whether none is left out."""
     rows, fired = [], set()
+    started = time.time()
     with pages.pager() as pager:
         for case in _cases(setting):
             say(case.name)
             await_healthy(setting.fleet, 180)
-            await_that(lambda: not pages.firing("Watchdog") & _paging(), "no paging alert fires", 400)
+            await_that(lambda: not pages.firing("Watchdog") & _paging().keys(), "no paging alert fires", 400)
             begin = time.time()
             try:
                 with case.broken(setting):
@@ -135,16 +146,34 @@ def every(setting: Setting) -> list[Row]:
             fired.add(case.name)
             text = f"came after {page.at - begin:.0f} s" + (f"; besides: {', '.join(sorted(others))}" if others else "")
             rows.append(Row(case.name, text, "it comes", holds=True))
-    missing = sorted(_paging() - fired)
-    return [*rows, Row("all that page", f"missing: {', '.join(missing) or 'none'}", "none", holds=not missing)]
+    missing = sorted(_paging().keys() - fired)
+    rows.append(Row("all that page", f"missing: {', '.join(missing) or 'none'}", "none", holds=not missing))
+    return [*rows, *_tickets(started)]
 
 
-def _paging() -> set[str]:
-    return {
-        rule["name"]
-        for rule in pages.rules()
-        if rule["type"] == "alerting" and rule["labels"].get("severity") == "page"
-    }
+def _tickets(since: float) -> list[Row]:
+    """What the same faults brought besides, and why the other alerts did not fire."""
+    seconds = time.time() - since
+    told = pages.value(f'max_over_time(ALERTS{{severity="ticket",alertstate="firing"}}[{seconds:.0f}s])')
+    fired = {dict(labels)["alertname"] for labels in told}
+    groups: dict[str, list[str]] = {}
+    for name, group in sorted(_alerts("ticket").items()):
+        if name not in fired:
+            groups.setdefault(_NOT_PROVOKED.get(group, "no fault here is theirs"), []).append(name)
+    return [
+        Row("tickets that came besides", ", ".join(sorted(fired)) or "none"),
+        *(Row("tickets that did not come", f"{why}: {', '.join(names)}") for why, names in groups.items()),
+    ]
+
+
+def _paging() -> dict[str, str]:
+    return _alerts("page")
+
+
+def _alerts(severity: str) -> dict[str, str]:
+    """The group of each alert."""
+    told = [rule for rule in pages.rules() if rule["type"] == "alerting"]
+    return {rule["name"]: rule["labels"]["group"] for rule in told if rule["labels"].get("severity") == severity}
 
 
 def times(setting: Setting) -> list[Row]:
